@@ -1,0 +1,84 @@
+"""What the book's notebooks share: checked parameters, tables, and the line that says what a run took."""
+
+import time
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from IPython.display import Markdown, display
+
+from .results import environment
+
+# Names that IPython itself puts into a notebook.
+_IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+
+
+def check_parameters(namespace: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
+    """Refuse unknown parameters and bad values. Call it right after the parameters cell, with ``globals()``.
+
+    papermill only warns when a parameter's name is misspelt, and then runs with the default.
+
+    Args:
+        namespace: the notebook's globals, when nothing but imports and parameters has run.
+        allowed: for each parameter a ``set`` of choices, a ``range`` of whole numbers, a ``(low, high)`` pair of
+            floats, ends included, or a one-element list ``[rule]`` for a list of such values.
+
+    Raises:
+        ValueError: names the parameter, its value and what is allowed.
+    """
+    known = ", ".join(allowed)
+    for name, value in namespace.items():
+        if name in allowed or name.startswith("_") or name in _IPYTHON:
+            continue
+        if not isinstance(value, types.ModuleType | type) and not callable(value):
+            raise ValueError(f"unknown parameter {name} = {value!r}. This notebook knows: {known}")
+    for name, rule in allowed.items():
+        if name not in namespace:
+            raise ValueError(f"parameter {name} is missing. This notebook needs: {known}")
+        _check_value(name, namespace[name], rule)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Show a table: the first column to the left, the others, numbers as a rule, to the right."""
+    lines = [" | ".join(header), " | ".join([":--"] + ["--:"] * (len(header) - 1))]
+    lines += [" | ".join(str(cell) for cell in row) for row in rows]
+    display(Markdown("\n".join(f"| {line} |" for line in lines)))
+
+
+def say(text: str) -> None:
+    """Show a sentence of Markdown, so that the numbers in it come from the code beside it."""
+    display(Markdown(text))
+
+
+def run_report(started: float, dataset: str, seeds: Sequence[int]) -> None:
+    """Print what this run was: data, seeds, machine, versions, minutes since ``started`` (``time.perf_counter()``)."""
+    machine = environment()
+    minutes = (time.perf_counter() - started) / 60
+    listed = ", ".join(map(str, seeds)) or "none"
+    print(f"data     {dataset}")
+    print(f"seeds    {listed}")
+    print(
+        f"machine  {machine['threads']} threads of {machine['processor']}, {machine['system']}, GPU: {machine['gpu']}"
+    )
+    print(f"versions python {machine['python']}, torch {machine['torch']}, numpy {machine['numpy']}")
+    print(f"time     {minutes:.1f} minutes")
+
+
+def _check_value(name: str, value: Any, rule: Any) -> None:
+    if isinstance(rule, list):
+        if not isinstance(value, list) or not value:
+            raise ValueError(f"parameter {name} must be a list with at least one entry, got {value!r}")
+        for entry in value:
+            _check_value(name, entry, rule[0])
+        return
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(rule, set):
+        good, wanted = value in list(rule), "one of " + ", ".join(map(repr, sorted(rule)))
+    elif isinstance(rule, range):
+        good, wanted = whole and value in rule, f"a whole number from {rule[0]} to {rule[-1]}"
+    else:
+        low, high = rule
+        good = (whole or isinstance(value, float)) and low <= value <= high
+        wanted = f"a number from {low} to {high}"
+    if not good:
+        raise ValueError(f"parameter {name} must be {wanted}, got {value!r}")

@@ -1,0 +1,106 @@
+"""The book's figures. Everything here takes arrays or a History; nothing here trains."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .evaluate import Interval
+from .train import History
+
+# Okabe and Ito's palette: distinct also to readers who do not tell red from green.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#d55e00",
+    "#cc79a7",
+    "#56b4e9",
+    "#666666",
+)
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
+
+
+def use_book_style() -> None:
+    """White background, thin frame, the palette above: readable on a light and on a dark page."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.6),
+            "figure.dpi": 110,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "axes.prop_cycle": plt.cycler(color=COLOURS),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.alpha": 0.25,
+            "font.size": 10,
+            "legend.frameon": False,
+            "image.cmap": "gray_r",
+        }
+    )
+
+
+def plot_digits(images: Sequence, titles: Sequence[str] = (), *, columns: int = 10) -> Figure:
+    """A grid of digits ``(N, 1, 28, 28)`` or ``(N, 28, 28)``, with a short title over each."""
+    pictures = np.asarray(images).reshape(-1, 28, 28)
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    lines = max((title.count("\n") + 1 for title in titles), default=0)
+    figure, axes = plt.subplots(rows, columns, figsize=(0.8 * columns, rows * (0.8 + 0.17 * lines)), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for position, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
+        axis.imshow(picture, vmin=0, vmax=1)
+        if position < len(titles):
+            axis.set_title(titles[position], fontsize=8)
+    return figure
+
+
+def plot_probabilities(axis: Axes, probabilities: Sequence[float], *, colour: str = BLUE, title: str = "") -> None:
+    """One soft target as bars, a bar per class; the vertical axis always runs from 0 to 1."""
+    values = np.asarray(probabilities)
+    axis.bar(np.arange(len(values)), values, color=colour)
+    axis.set(xticks=np.arange(len(values)), ylim=(0, 1), title=title, xlabel="class", ylabel="probability")
+
+
+def plot_history(histories: dict[str, History]) -> Figure:
+    """Training loss and validation errors by epoch, a line per named run."""
+    figure, (left, right) = plt.subplots(1, 2)
+    for name, history in histories.items():
+        epochs = np.arange(1, len(history.loss) + 1)
+        left.plot(epochs, history.loss, marker=".", label=name)
+        right.plot(epochs, history.val_errors, marker=".", label=name)
+    left.set(xlabel="epoch", ylabel="training loss (nats)", yscale="log")
+    right.set(xlabel="epoch", ylabel="validation errors", yscale="log")
+    left.legend()
+    return figure
+
+
+def plot_intervals(axis: Axes, intervals: dict[str, Interval], points: dict[str, Sequence[float]]) -> None:
+    """A row per name: its mean and interval, and every single measurement behind it as a small dot."""
+    for row, (name, interval) in enumerate(intervals.items()):
+        colour = COLOURS[row % len(COLOURS)]
+        measured = np.asarray(points[name], dtype=float)
+        axis.plot(measured, np.full(len(measured), row - 0.18), ".", color=colour, alpha=0.6)
+        half = [[interval.mean - interval.low], [interval.high - interval.mean]]
+        axis.errorbar(interval.mean, row, xerr=half, fmt="o", color=colour, capsize=4)
+    axis.set_yticks(range(len(intervals)), list(intervals))
+    axis.set_ylim(len(intervals) - 0.5, -0.5)
+
+
+def plot_matrix(axis: Axes, matrix: Sequence[Sequence[float]], *, xlabel: str, ylabel: str, digits: int = 2) -> None:
+    """A table of numbers as a heat map, each number written into its cell; nan cells stay empty."""
+    values = np.asarray(matrix, dtype=float)
+    axis.imshow(values, cmap="Blues", vmin=0)
+    middle = np.nanmax(values) / 2
+    for row, column in np.ndindex(values.shape):
+        if np.isfinite(values[row, column]):
+            ink = "white" if values[row, column] > middle else "black"
+            text = f"{values[row, column]:.{digits}f}"
+            axis.text(column, row, text, ha="center", va="center", color=ink, fontsize=7)
+    axis.set(xlabel=xlabel, ylabel=ylabel, xticks=range(values.shape[1]), yticks=range(values.shape[0]))
+    axis.grid(False)

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torchvision.datasets import MNIST
+from torchvision.datasets.mnist import read_image_file, read_label_file
 
 # The four unpacked files of MNIST and their md5 sums.
 MNIST_FILES = {
@@ -95,9 +97,10 @@ def load_dataset(name: str = "auto", root: str | Path | None = None) -> DigitDat
     if name == "digits":
         return _digits()
     folder = Path(root or os.environ.get("KD_DATA") or Path.home() / ".cache" / "kdutils").expanduser().absolute()
-    if not _mnist_is_complete(folder):
+    missing = _missing_mnist_files(folder)
+    if missing:
         try:
-            _download_mnist(folder)
+            _download_mnist(folder, missing)
         except DataError as error:
             if name == "mnist":
                 raise
@@ -180,34 +183,41 @@ def _stratified(split: Split, held_out: int) -> tuple[Split, Split]:
 
 
 def _read_mnist(folder: Path) -> DigitData:
+    # By the files that were checked: the MNIST class would prefer a copy that an old version left in MNIST/processed.
+    raw = str(folder / "MNIST" / "raw")
     parts = []
-    for train in (True, False):
-        raw = MNIST(folder, train=train)
-        parts.append(Split(raw.data.unsqueeze(1).float() / 255, raw.targets))
+    for part in ("train", "t10k"):
+        images = read_image_file(f"{raw}/{part}-images-idx3-ubyte")
+        parts.append(Split(images.unsqueeze(1).float() / 255, read_label_file(f"{raw}/{part}-labels-idx1-ubyte")))
     train, val = _stratified(parts[0], 10_000)
     return DigitData("mnist", train, val, parts[1])
 
 
-def _mnist_is_complete(folder: Path) -> bool:
-    """False if any of the files is missing; DataError if one is there but damaged or unreadable."""
+def _missing_mnist_files(folder: Path) -> list[str]:
+    """The names of the files that are not there; DataError if one is there but damaged or unreadable."""
     raw = folder / "MNIST" / "raw"
+    missing = []
     try:
-        present = [name for name in MNIST_FILES if (raw / name).exists()]
-        for name in present:
-            with open(raw / name, "rb") as file:
-                if hashlib.file_digest(file, "md5").hexdigest() != MNIST_FILES[name]:
-                    raise DataError(
-                        f"{raw / name} is damaged: its {(raw / name).stat().st_size:,} bytes do not have the md5 sum "
-                        f"of the original. Delete this file and load again to download a good copy."
-                    )
+        for name, md5 in MNIST_FILES.items():
+            try:
+                with open(raw / name, "rb") as file:
+                    intact = hashlib.file_digest(file, "md5").hexdigest() == md5
+            except FileNotFoundError:
+                missing.append(name)
+                continue
+            if not intact:
+                raise DataError(
+                    f"{raw / name} is damaged: its {(raw / name).stat().st_size:,} bytes do not have the md5 sum "
+                    f"of the original. Delete this file and load again to download a good copy."
+                )
     except OSError as error:
         raise DataError(
             f"cannot read MNIST in {raw}: {error}. Make the folder readable, or set KD_DATA to another folder."
         ) from error
-    return len(present) == len(MNIST_FILES)
+    return missing
 
 
-def _download_mnist(folder: Path) -> None:
+def _download_mnist(folder: Path, missing: list[str]) -> None:
     """Fetch into a folder of this process's own, check, then move each file into place in one step.
 
     So two processes may download at once, and a download that dies leaves nothing half-written behind.
@@ -223,16 +233,17 @@ def _download_mnist(folder: Path) -> None:
     try:
         with _network_timeout(NETWORK_TIMEOUT):
             MNIST(scratch, download=True)
-        if not _mnist_is_complete(scratch):
+        if _missing_mnist_files(scratch):
             raise DataError(f"the download of MNIST into {scratch} is incomplete. Load again.")
         for name in MNIST_FILES:
             os.replace(scratch / "MNIST" / "raw" / name, raw / name)
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, HTTPException) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
-            f"could not download MNIST from {' or '.join(MNIST.mirrors)} into {folder}: {error}. Check the network; "
-            f"or put the four unpacked files into {raw}, or set KD_DATA to a folder that holds MNIST/raw."
+            f"{raw} lacks {', '.join(missing)}, and MNIST could not be downloaded from {' or '.join(MNIST.mirrors)}: "
+            f"{error}. Check the network; or put the four unpacked files there, or set KD_DATA to a folder that holds "
+            f"MNIST/raw."
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -140,7 +140,12 @@ def latency(model: nn.Module, images: Tensor, *, repeats: int = 50, warmup: int 
 
     Pass a single image for the delay of one answer, a large batch for throughput. The first ``warmup`` calls are
     not counted.
+
+    Raises:
+        ValueError: fewer than one repeat, or a negative warmup.
     """
+    if repeats < 1 or warmup < 0:
+        raise ValueError(f"need repeats of at least 1 and warmup of at least 0, got {repeats!r} and {warmup!r}")
     device = model_device(model)
     images = images.to(device)
     seconds = []

@@ -5,6 +5,7 @@ All losses are in nats. A logit tensor has shape ``(..., C)``; every leading dim
 """
 
 import math
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -154,7 +155,8 @@ def _at_least_float32(logits: Tensor) -> Tensor:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Real takes in NumPy's numbers, so that a sweep over np.arange(1, 21) works.
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _check_pair(student_logits: Tensor, teacher_logits: Tensor) -> None:

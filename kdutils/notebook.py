@@ -3,10 +3,12 @@
 import time
 import types
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from IPython.display import Markdown, display
 
+from .data import DigitData
 from .results import environment
 
 # Names that IPython itself puts into a notebook.
@@ -48,6 +50,21 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None
 def say(text: str) -> None:
     """Show a sentence of Markdown, so that the numbers in it come from the code beside it."""
     display(Markdown(text))
+
+
+def published_results() -> Path:
+    """The folder of what the long runs in ``book/experiments`` measured, in a checkout or in an installed package."""
+    package = Path(__file__).parent
+    checkout = package.parent / "book" / "results"
+    return checkout if checkout.is_dir() else package / "published"
+
+
+def show_data(data: DigitData) -> None:
+    """Say which data set this run has and how it is split; loudly so where it is not the one of the printed pages."""
+    sizes = f"{len(data.train):,} images to train on, {len(data.val):,} to choose on, {len(data.test):,} to test on"
+    say(f"Data: **{data.name}**, {sizes}.")
+    if data.name != "mnist":
+        say("**These are scikit-learn's small digits, not MNIST: the numbers below differ from the published ones.**")
 
 
 def run_report(started: float, dataset: str, seeds: Sequence[int]) -> None:

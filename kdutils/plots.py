@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from .evaluate import Interval
 from .train import History
@@ -67,19 +68,6 @@ def plot_probabilities(axis: Axes, probabilities: Sequence[float], *, colour: st
     axis.set(xticks=np.arange(len(values)), ylim=(0, 1), title=title, xlabel="class", ylabel="probability")
 
 
-def plot_history(histories: dict[str, History]) -> Figure:
-    """Training loss and validation errors by epoch, a line per named run."""
-    figure, (left, right) = plt.subplots(1, 2)
-    for name, history in histories.items():
-        epochs = np.arange(1, len(history.loss) + 1)
-        left.plot(epochs, history.loss, marker=".", label=name)
-        right.plot(epochs, history.val_errors, marker=".", label=name)
-    left.set(xlabel="epoch", ylabel="training loss (nats)", yscale="log")
-    right.set(xlabel="epoch", ylabel="validation errors", yscale="log")
-    left.legend()
-    return figure
-
-
 def plot_intervals(axis: Axes, intervals: dict[str, Interval], points: dict[str, Sequence[float]]) -> None:
     """A row per name: its mean and interval, and every single measurement behind it as a small dot."""
     for row, (name, interval) in enumerate(intervals.items()):
@@ -92,15 +80,41 @@ def plot_intervals(axis: Axes, intervals: dict[str, Interval], points: dict[str,
     axis.set_ylim(len(intervals) - 0.5, -0.5)
 
 
-def plot_matrix(axis: Axes, matrix: Sequence[Sequence[float]], *, xlabel: str, ylabel: str, digits: int = 2) -> None:
-    """A table of numbers as a heat map, each number written into its cell; nan cells stay empty."""
+def plot_matrix(
+    axis: Axes,
+    matrix: Sequence[Sequence[float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    digits: int = 2,
+    limits: tuple[float, float] | None = None,
+) -> None:
+    """A table of numbers as a heat map, each number written into its cell; nan cells stay empty.
+
+    ``limits`` are the values of the lightest and the darkest colour; by default 0 and the largest entry.
+    """
     values = np.asarray(matrix, dtype=float)
-    axis.imshow(values, cmap="Blues", vmin=0)
-    middle = np.nanmax(values) / 2
+    low, high = limits or (0.0, float(np.nanmax(values)))
+    axis.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
     for row, column in np.ndindex(values.shape):
         if np.isfinite(values[row, column]):
-            ink = "white" if values[row, column] > middle else "black"
+            ink = "white" if values[row, column] > (low + high) / 2 else "black"
             text = f"{values[row, column]:.{digits}f}"
-            axis.text(column, row, text, ha="center", va="center", color=ink, fontsize=7)
+            axis.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
     axis.set(xlabel=xlabel, ylabel=ylabel, xticks=range(values.shape[1]), yticks=range(values.shape[0]))
     axis.grid(False)
+
+
+def plot_errors_by_epoch(axis: Axes, groups: dict[str, Sequence[History]]) -> None:
+    """Validation errors by epoch on a logarithmic axis: a colour for each named group, a thin line for each run."""
+    for colour, (name, histories) in zip(COLOURS, groups.items(), strict=False):
+        for number, history in enumerate(histories):
+            epochs = np.arange(1, len(history.val_errors) + 1)
+            label = name if number == 0 else None  # one entry in the legend for each group
+            axis.plot(epochs, history.val_errors, color=colour, alpha=0.7, label=label)
+    axis.set(xlabel="epoch", ylabel="validation errors", yscale="log")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.legend()

@@ -12,7 +12,6 @@ import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
 
 from .models import CNN, MLP
 
@@ -66,8 +65,10 @@ def save_model(path: str | Path, model: MLP | CNN, **notes: Any) -> Path:
         "sha256": hashlib.sha256(content).hexdigest(),
         "notes": notes,
     }
+    # The sidecar's text first: notes that JSON cannot hold must not cost the weights that were there.
+    sidecar_text = _to_json(path.with_suffix(".json"), sidecar)
     write_atomically(path, content)
-    save_results(path.with_suffix(".json"), sidecar)
+    write_atomically(path.with_suffix(".json"), sidecar_text)
     return path
 
 
@@ -93,8 +94,15 @@ def load_model(path: str | Path) -> MLP | CNN:
         raise ResultsError(f"{sidecar_path} does not describe a model in format {FORMAT}")
     if sidecar.get("sha256") != hashlib.sha256(content).hexdigest():
         raise ResultsError(f"{sidecar_path} describes other weights than those in {path}: save both again")
-    config = {key: tuple(value) if isinstance(value, list) else value for key, value in sidecar["config"].items()}
-    model = ARCHITECTURES[sidecar["architecture"]](**config)
+    config = sidecar.get("config")
+    if not isinstance(config, dict):
+        raise ResultsError(f"{sidecar_path} has no config: it cannot say how to build the network")
+    try:
+        model = ARCHITECTURES[sidecar["architecture"]](
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+        )
+    except (TypeError, ValueError) as error:
+        raise ResultsError(f"the config in {sidecar_path} does not build a network: {error}") from error
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -105,11 +113,7 @@ def load_model(path: str | Path) -> MLP | CNN:
 def save_results(path: str | Path, results: dict[str, Any]) -> Path:
     """Write measurements as readable JSON. nan and infinity are refused: JSON has no word for them."""
     path = Path(path)
-    try:
-        text = json.dumps(results, indent=1, allow_nan=False, default=_plain, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise ResultsError(f"cannot write {path}: {error}") from error
-    write_atomically(path, (text + "\n").encode())
+    write_atomically(path, _to_json(path, results))
     return path
 
 
@@ -123,6 +127,14 @@ def load_results(path: str | Path) -> dict[str, Any]:
     if not isinstance(results, dict):
         raise ResultsError(f"{path} must hold a JSON object, got a {type(results).__name__}")
     return results
+
+
+def _to_json(path: Path, results: dict[str, Any]) -> bytes:
+    try:
+        text = json.dumps(results, indent=1, allow_nan=False, default=_plain, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ResultsError(f"cannot write {path}: {error}") from error
+    return (text + "\n").encode()
 
 
 def environment() -> dict[str, str]:

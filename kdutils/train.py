@@ -1,7 +1,5 @@
 """Training a network on labels, and training a student on a teacher. One loop serves both."""
 
-import hashlib
-import io
 import math
 import sys
 import time
@@ -15,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.std import tqdm
 
+from .checkpoint import digest, load_checkpoint, run_identity, save_checkpoint
 from .data import Batch, Split, batches
 from .evaluate import mode, model_device, predict_logits
 from .losses import LossParts, check_soft_weight, check_temperature, unchecked_distillation_loss
-from .results import write_atomically
 
 Loss = Callable[[Tensor, Batch], Tensor | LossParts]
 
@@ -41,16 +39,20 @@ class TrainConfig:
     progress: bool = False  # a line of plain text that counts epochs
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        for name in ("lr", "momentum", "weight_decay"):
+            if not isinstance(getattr(self, name), int | float):
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
         if not math.isfinite(self.lr) or self.lr <= 0:
             raise ValueError(f"lr must be a finite number above 0, got {self.lr!r}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum!r}")
         if not math.isfinite(self.weight_decay) or self.weight_decay < 0:
             raise ValueError(f"weight_decay must be a finite number of at least 0, got {self.weight_decay!r}")
+        pick_device(self.device)  # an unknown name is an error now, not when training starts
 
 
 @dataclass
@@ -122,16 +124,16 @@ def distill(
     Args, errors and result as for :func:`fit`; temperature and soft_weight as for :func:`distillation_loss`.
 
     Raises:
-        ValueError: also when student and teacher are one network or differ in their number of classes.
+        ValueError: also when student and teacher share weights that training changes, or differ in their number of
+            classes.
 
     Source: Hinton, Vinyals & Dean 2015, arXiv 1503.02531.
     """
     check_temperature(temperature)
     check_soft_weight(soft_weight)
-    if student is teacher:
-        raise ValueError("student and teacher are the same network: train a copy, or a fresh one")
+    _check_nothing_shared(student, teacher)
     _check_same_classes(student, teacher, train)
-    identity = {"temperature": temperature, "soft_weight": soft_weight, "teacher": _digest(teacher.state_dict())}
+    identity = {"temperature": temperature, "soft_weight": soft_weight, "teacher": digest(teacher.state_dict())}
     device, teacher_device = pick_device(config.device), model_device(teacher)
     try:
         teacher.to(device)
@@ -166,7 +168,11 @@ def cache_logits(teacher: nn.Module, images: Tensor) -> Tensor:
 
 
 def freeze(model: nn.Module) -> nn.Module:
-    """Eval mode and ``requires_grad=False`` everywhere: the model can be asked but not changed by training."""
+    """Eval mode and ``requires_grad=False`` everywhere: for a teacher in a training loop of your own.
+
+    :func:`distill` needs no frozen teacher. :func:`fit` puts every module of *its* model into training mode, frozen
+    parts too.
+    """
     return model.eval().requires_grad_(False)
 
 
@@ -185,7 +191,7 @@ def pick_device(name: str = "auto") -> torch.device:
 def _run(model, train, val, config, loss, augment, checkpoint, identity) -> History:
     device = pick_device(config.device)
     if checkpoint is not None:
-        identity = identity | _identity(model, train, config, loss, augment)
+        identity = identity | run_identity(model, train, config, loss, augment)
     model.to(device)
     train, val = train.to(device), val.to(device)
     optimizer = torch.optim.SGD(
@@ -201,7 +207,7 @@ def _run(model, train, val, config, loss, augment, checkpoint, identity) -> Hist
     with mode(model, training=True), _own_random_state(device):
         torch.manual_seed(config.seed)  # for dropout
         if checkpoint is not None and Path(checkpoint).exists():
-            history = _load_checkpoint(checkpoint, identity, model, optimizer, shuffle)
+            history = History(**load_checkpoint(checkpoint, identity, model, optimizer, shuffle))
         epochs = range(len(history.loss), config.epochs)
         for epoch in tqdm(epochs, unit="epoch", disable=not config.progress, file=sys.stderr):
             start = time.perf_counter()
@@ -218,8 +224,18 @@ def _run(model, train, val, config, loss, augment, checkpoint, identity) -> Hist
             _report(history, torch.stack(terms), model, val, epoch)
             history.seconds.append(time.perf_counter() - start)
             if checkpoint is not None:
-                _save_checkpoint(checkpoint, identity, model, optimizer, shuffle, history)
+                _save(checkpoint, identity, model, optimizer, shuffle, history)
     return history
+
+
+def _save(path, identity, model, optimizer, shuffle, history) -> None:
+    try:
+        save_checkpoint(path, identity, model, optimizer, shuffle, asdict(history))
+    except OSError as error:
+        raise TrainingError(
+            f"could not save epoch {len(history.loss)} to {path}: {error}. The file of the epoch before, if there is "
+            f"one, is whole: make room and run again to go on from it"
+        ) from error
 
 
 def _report(history: History, terms: Tensor, model: nn.Module, val: Split, epoch: int) -> None:
@@ -247,69 +263,11 @@ def _own_random_state(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _save_checkpoint(path, identity, model, optimizer, shuffle, history) -> None:
-    state = {
-        "identity": identity,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "shuffle": shuffle.get_state(),
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state() if history.device.startswith("cuda") else None,
-        "history": asdict(history),
-    }
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    try:
-        write_atomically(path, buffer.getvalue())
-    except OSError as error:
-        raise TrainingError(
-            f"could not save epoch {len(history.loss)} to {path}: {error}. The file of the epoch before, if there is "
-            f"one, is whole: make room and run again to go on from it"
-        ) from error
-
-
-def _load_checkpoint(path, identity, model, optimizer, shuffle) -> History:
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        saved = state["identity"]
-    except Exception as error:  # torch.load has a dozen ways to say that a file is damaged
-        raise ValueError(f"{path} is not a checkpoint of this package, or is damaged: {error}. Delete it") from error
-    differing = [
-        f"{name} was {saved.get(name)!r}, is {identity[name]!r}"
-        for name in identity
-        if saved.get(name) != identity[name]
-    ]
-    if differing:
-        raise ValueError(f"{path} belongs to another run: {'; '.join(differing)}. Delete it or name another file")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    shuffle.set_state(state["shuffle"])
-    torch.set_rng_state(state["random"])
-    if state["random_cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["random_cuda"])
-    return History(**state["history"])
-
-
-def _identity(model, train, config, loss, augment) -> dict[str, object]:
-    """What must be the same for a checkpoint to belong to this run."""
-    settings = asdict(config)
-    del settings["device"], settings["progress"]
-    return settings | {
-        "initial weights": _digest(model.state_dict()),
-        "examples": _digest({"images": train.images, "labels": train.labels}),
-        "loss": loss.__qualname__,
-        "augment": repr(getattr(augment, "keywords", "")) + getattr(augment, "func", augment).__qualname__
-        if augment
-        else "none",
-    }
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in tensors.items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()[:16]
+def _check_nothing_shared(student: nn.Module, teacher: nn.Module) -> None:
+    changing = [parameter for parameter in student.parameters() if parameter.requires_grad] + list(student.buffers())
+    kept = {id(tensor) for tensor in (*teacher.parameters(), *teacher.buffers())}
+    if any(id(tensor) in kept for tensor in changing):
+        raise ValueError("student and teacher share weights, so training would change both: copy the teacher first")
 
 
 def _check_same_classes(student: nn.Module, teacher: nn.Module, split: Split) -> None:

@@ -1,0 +1,74 @@
+"""The figures show the numbers they are given."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")  # before pyplot: no window, on any machine
+import matplotlib.pyplot as plt
+
+from kdutils import History, mean_interval, plots
+
+
+@pytest.fixture(autouse=True)
+def clean_figures():
+    with matplotlib.rc_context():
+        yield
+    plt.close("all")
+
+
+def test_importing_kdutils_changes_no_style_and_the_book_style_does():
+    before = plt.rcParams["axes.spines.top"]
+    plots.use_book_style()
+    assert before and not plt.rcParams["axes.spines.top"]
+
+
+def test_plot_digits_draws_each_picture_once_with_its_title():
+    images = np.random.default_rng(0).random((7, 1, 28, 28))
+    figure = plots.plot_digits(images, [f"number {i}" for i in range(7)], columns=3)
+    drawn = [axis for axis in figure.axes if axis.images]
+    assert len(figure.axes) == 9 and len(drawn) == 7
+    for axis, image, i in zip(drawn, images, range(7), strict=True):
+        assert np.array_equal(axis.images[0].get_array(), image[0])
+        assert axis.get_title() == f"number {i}"
+        assert axis.images[0].get_clim() == (0, 1)  # the same grey means the same ink in every picture
+
+
+def test_plot_probabilities_draws_a_bar_per_class_from_0_to_1():
+    _, axis = plt.subplots()
+    plots.plot_probabilities(axis, [0.7, 0.2, 0.1])
+    assert [bar.get_height() for bar in axis.patches] == [0.7, 0.2, 0.1]
+    assert axis.get_ylim() == (0, 1)
+
+
+def test_plot_history_draws_a_line_per_run():
+    runs = {
+        "alone": History(loss=[1.0, 0.5], val_errors=[90, 70]),
+        "distilled": History(loss=[2.0, 1.0], val_errors=[80, 60]),
+    }
+    left, right = plots.plot_history(runs).axes
+    assert [line.get_label() for line in left.lines] == ["alone", "distilled"]
+    assert list(left.lines[1].get_ydata()) == [2.0, 1.0]
+    assert list(right.lines[1].get_ydata()) == [80, 60]
+    assert list(right.lines[1].get_xdata()) == [1, 2]
+
+
+def test_plot_intervals_draws_the_mean_its_ends_and_every_measurement():
+    _, axis = plt.subplots()
+    values = {"alone": [146, 152, 139], "distilled": [74, 80, 71]}
+    intervals = {name: mean_interval(v) for name, v in values.items()}
+    plots.plot_intervals(axis, intervals, values)
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["alone", "distilled"]
+    for bars, interval, measured in zip(axis.containers, intervals.values(), values.values(), strict=True):
+        centre, _, (whisker,) = bars.lines
+        assert list(centre.get_xdata()) == [interval.mean]
+        assert whisker.get_segments()[0][:, 0] == pytest.approx([interval.low, interval.high])
+        assert any(list(line.get_xdata()) == measured for line in axis.lines)
+
+
+def test_plot_matrix_writes_each_number_and_leaves_nan_empty():
+    _, axis = plt.subplots()
+    plots.plot_matrix(axis, [[0.25, np.nan], [0.5, 1.0]], xlabel="given", ylabel="true")
+    texts = {text.get_position(): text.get_text() for text in axis.texts}
+    assert texts == {(0, 0): "0.25", (0, 1): "0.50", (1, 1): "1.00"}  # position is (column, row)
+    assert axis.get_xlabel() == "given" and axis.get_ylabel() == "true"

@@ -1,0 +1,244 @@
+"""What must agree between files: the repository's address, the pins, the workflow; and the tools that change them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from tools import execute_notebooks
+from tools.set_repository import current_repository, set_repository, text_files
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PINS = [
+    Requirement(line)
+    for line in (ROOT / "requirements.txt").read_text().splitlines()
+    if line.strip() and not line.startswith("#")
+]
+ADDRESSES = (
+    r"git\+https://github\.com/([\w-]+)/([\w.-]+?)(?=[\s\"'\\]|$)",
+    r"colab\.research\.google\.com/github/([\w-]+)/([\w.-]+?)/",
+    r"https?://([\w-]+)\.github\.io/([\w.-]+?)(?=[/\s\"')])",
+)
+
+
+# --- the address -------------------------------------------------------------------------------------------------
+
+
+def test_the_address_is_the_same_everywhere():
+    expected = current_repository()
+    owner, name = expected
+    url = f"https://github.com/{owner}/{name}"
+    assert PROJECT["project"]["urls"]["Repository"] == url
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["repository-code"] == url
+    assert f"https://{owner}.github.io/{name}/" in (ROOT / "README.md").read_text()
+    baseurl = yaml.safe_load((ROOT / "_config.yml").read_text())["html"]["baseurl"]
+    assert baseurl == f"https://{owner}.github.io/{name}/"
+    found = 0
+    for path in text_files(ROOT):
+        text = path.read_text(encoding="utf-8")
+        for pattern in ADDRESSES:
+            for match in re.finditer(pattern, text):
+                if (match[1], match[2]) in {("you", "your-book")}:
+                    continue
+                found += 1
+                assert (match[1], match[2]) == expected, f"{path.name}: {match[0]}"
+    assert found >= 3
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """The project's text without environment and site."""
+    target = tmp_path / "copy"
+    ignored = shutil.ignore_patterns(".git", ".venv", "_build", "__pycache__", ".*_cache", "*.egg-info", ".hypothesis")
+    return Path(shutil.copytree(ROOT, target, ignore=ignored))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in text_files(folder)}
+
+
+def test_set_repository_rewrites_a_copy_and_back(copy):
+    owner, name = current_repository(copy)
+    before = contents(copy)
+    changed = set_repository("https://github.com/someone-else/another.book/", copy)
+    assert {"_config.yml", "pyproject.toml", "CITATION.cff", "README.md"} <= {path.name for path in changed}
+    assert {path.name for path in (copy / "book").glob("*.ipynb")} <= {path.name for path in changed}
+    assert current_repository(copy) == ("someone-else", "another.book")
+    for name_, content in contents(copy).items():
+        assert f"{owner}/{name}".encode() not in content, name_
+        assert f"{owner}.github.io".encode() not in content, name_
+    for path in (copy / "book").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        stored = notebook.metadata.kdutils.source_sha256
+        assert stored == execute_notebooks.source_sha256(notebook), "the hash of the code was not renewed"
+    set_repository(f"https://github.com/{owner}/{name}", copy)
+    assert contents(copy) == before
+
+
+def test_set_repository_leaves_similar_names_alone(copy):
+    owner, name = current_repository(copy)
+    text = f"https://github.com/{owner}/{name}-extras https://github.com/{owner}/{name}.wiki\n"
+    (copy / "similar.md").write_text(text + f"See https://github.com/{owner}/{name}. Or {name}.\n")
+    set_repository("https://github.com/a/b", copy)
+    assert (copy / "similar.md").read_text() == text + f"See https://github.com/a/b. Or {name}.\n"
+
+
+@pytest.mark.parametrize("url", ["", "someone/book", "https://gitlab.com/a/b", "https://github.com/a", "a b"])
+def test_set_repository_refuses_other_addresses(copy, url):
+    before = contents(copy)
+    with pytest.raises(ValueError, match="https://github.com/owner/name"):
+        set_repository(url, copy)
+    assert contents(copy) == before
+
+
+# --- requirements ------------------------------------------------------------------------------------------------
+
+
+def test_every_requirement_is_pinned_and_names_no_host():
+    text = (ROOT / "requirements.txt").read_text()
+    assert not re.search(r"https?:|^-", text, re.MULTILINE)
+    for pin in PINS:
+        assert [specifier.operator for specifier in pin.specifier] == ["=="], str(pin)
+
+
+def test_requirements_meet_the_projects_ranges():
+    pinned = {pin.name.lower(): pin for pin in PINS if pin.marker is None or pin.marker.evaluate()}
+    wanted = PROJECT["project"]["dependencies"] + sum(PROJECT["project"]["optional-dependencies"].values(), [])
+    for requirement in map(Requirement, wanted):
+        pin = pinned[requirement.name.lower()]
+        (specifier,) = pin.specifier
+        assert requirement.specifier.contains(specifier.version), f"{pin} is not {requirement}: make lock"
+
+
+def test_the_environment_is_the_pinned_one():
+    for pin in PINS:
+        if pin.marker is None or pin.marker.evaluate():
+            installed = Version(version(pin.name)).public  # without "+cpu" or "+cu130"
+            assert pin.specifier.contains(installed), f"{pin.name} {installed} is installed, {pin} is pinned"
+
+
+def test_no_cuda_library_is_pinned():
+    """Or UV_TORCH_BACKEND=cpu would install several GB for nothing."""
+    assert not [pin.name for pin in PINS if re.match(r"nvidia|cuda|triton", pin.name)]
+
+
+def test_the_site_is_built_by_version_1():
+    assert "jupyter-book==1.0.4.post1" in map(str, PINS)
+
+
+# --- workflow ----------------------------------------------------------------------------------------------------
+
+
+def lint_workflow(path: Path) -> int:
+    command = ["check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
+    return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode
+
+
+def test_the_workflow_is_valid():
+    assert lint_workflow(ROOT / ".github" / "workflows" / "book.yml") == 0
+
+
+def test_a_broken_workflow_is_noticed(tmp_path):
+    text = (ROOT / ".github" / "workflows" / "book.yml").read_text()
+    broken = tmp_path / "book.yml"
+    broken.write_text(text.replace("runs-on:", "run-on:", 1))
+    assert lint_workflow(broken) != 0
+
+
+def test_the_workflow_runs_what_a_contributor_runs():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())
+    commands = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
+    assert ".ci/run" in [command.strip() for command in commands]
+    assert workflow["permissions"] == {"contents": "read"}
+    # YAML reads the key "on" as true.
+    assert set(workflow[True]) == {"push", "pull_request", "schedule", "workflow_dispatch"}
+
+
+# --- running the chapters ----------------------------------------------------------------------------------------
+
+
+def write(path: Path, *sources: str, **metadata) -> Path:
+    cells = [nbformat.v4.new_markdown_cell("# Title"), *map(nbformat.v4.new_code_cell, sources)]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    nbformat.write(notebook, path)
+    return path
+
+
+def make_notebooks(book: Path, *names: str) -> int:
+    return execute_notebooks.main(["--book", str(book), "--any-data", *names])
+
+
+@pytest.mark.slow
+def test_a_second_run_changes_nothing(tmp_path, capfd):
+    noisy = """
+import sys, warnings
+print("a"); print("progress 3it/s", file=sys.stderr); warnings.warn("look here"); print("b")
+"""
+    path = write(tmp_path / "01-tiny.ipynb", noisy, "1 + 1", kdutils={"quick": {"DATASET": "digits"}}, other="gone")
+    assert make_notebooks(tmp_path) == 0
+    assert "look here" in capfd.readouterr().err
+    first = path.read_bytes()
+    assert make_notebooks(tmp_path, "01-tiny") == 0
+    assert path.read_bytes() == first
+    notebook = nbformat.read(path, as_version=4)
+    assert [cell.id for cell in notebook.cells] == ["cell-01", "cell-02", "cell-03"]
+    assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2]
+    assert [output.text for output in notebook.cells[1].outputs] == ["a\nb\n"]
+    assert notebook.metadata.kdutils.quick == {"DATASET": "digits"}
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "kdutils"}
+    assert all(not cell.metadata for cell in notebook.cells)
+    table = (tmp_path / "results" / "chapter-times.md").read_text()
+    assert "| [01-tiny](01-tiny.ipynb) | 0." in table and "- **A**: python" in table
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["01-tiny.ipynb", "results"]
+
+
+@pytest.mark.slow
+def test_a_failed_run_leaves_the_notebook_alone(tmp_path, capfd):
+    path = write(tmp_path / "01-bad.ipynb", "print(1)", "1 / 0")
+    good = write(tmp_path / "02-good.ipynb", "print(1)")
+    before, good_before = path.read_bytes(), good.read_bytes()
+    assert make_notebooks(tmp_path) == 1
+    assert "ZeroDivisionError" in capfd.readouterr().err
+    assert path.read_bytes() == before
+    assert good.read_bytes() != good_before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["01-bad.ipynb", "02-good.ipynb", "results"]
+
+
+def test_an_unknown_chapter_is_named(tmp_path, capfd):
+    assert make_notebooks(tmp_path, "99-none") == 1
+    assert "99-none" in capfd.readouterr().err
+
+
+def test_published_results_are_those_of_mnist(tmp_path, capfd, monkeypatch):
+    write(tmp_path / "01-tiny.ipynb", "1")
+    monkeypatch.setattr(execute_notebooks, "load_dataset", lambda name: type("Data", (), {"name": "digits"}))
+    assert execute_notebooks.main(["--book", str(tmp_path)]) == 1
+    assert "KD_DATA" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_installed_package_brings_the_results_along(tmp_path):
+    """As in Colab, where a chapter has no checkout around it."""
+    install = ["uv", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--python", sys.executable]
+    subprocess.run([*install, "--target", tmp_path / "site", ROOT], check=True, cwd=tmp_path)
+    program = (
+        "from kdutils.notebook import published_results as p; print(p()); print(*sorted(f.name for f in p().iterdir()))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    folder, names = done.stdout.splitlines()
+    assert Path(folder) == tmp_path / "site" / "kdutils" / "published", done.stderr
+    assert {"mnist-choice.json", "mnist-teacher.safetensors", "mnist-teacher.json"} <= set(names.split())

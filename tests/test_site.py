@@ -1,0 +1,254 @@
+"""The built pages: as files, and in a headless Chromium that can reach nothing but this machine."""
+
+import functools
+import http.server
+import re
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from playwright.sync_api import sync_playwright
+
+from tools.set_repository import current_repository
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "_build" / "html"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+DOCUMENTS = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+PAGES = [f"{name}.html" for name in DOCUMENTS]
+CHAPTERS = [name for name in DOCUMENTS if re.match(r"book/\d\d-", name)]
+FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync --host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"""
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 360, "height": 740}
+
+pytestmark = [pytest.mark.site, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built():
+    assert (SITE / "index.html").is_file(), "build the site first: make book"
+
+
+# --- the files ---------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def parsed(page: str) -> BeautifulSoup:
+    return BeautifulSoup((SITE / page).read_text(encoding="utf-8"), "html.parser")
+
+
+def all_pages() -> list[str]:
+    return sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html") if "_static" not in path.parts)
+
+
+def test_every_page_of_the_contents_is_built():
+    assert set(PAGES) <= set(all_pages())
+
+
+def test_no_page_loads_anything_from_elsewhere():
+    loading = [("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("video", "src")]
+    for page in all_pages():
+        addresses = [tag[key] for name, key in loading for tag in parsed(page).find_all(name, **{key: True})]
+        for link in parsed(page).find_all("link", href=True):
+            if not {"canonical", "author", "license"} & set(link.get("rel", [])):
+                addresses.append(link["href"])
+        for style in parsed(page).find_all("style"):
+            addresses += re.findall(r"url\(([^)]+)\)|@import", style.text)
+        outside = [a for a in addresses if re.match(r"""["']?(https?:)?//""", a)]
+        assert not outside, f"{page} loads {outside}"
+
+
+def test_no_stylesheet_loads_anything_from_elsewhere():
+    for path in SITE.rglob("*.css"):
+        found = re.findall(r"""(?:url\(|@import)\s*["']?((?:https?:)?//[^"')]+)""", path.read_text(encoding="utf-8"))
+        assert not found, f"{path.name} loads {found}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_within_the_site_lead_somewhere(page):
+    for link in parsed(page).find_all("a", href=True):
+        parts = urlsplit(link["href"])
+        if parts.scheme or parts.netloc:
+            continue
+        target = (SITE / page).parent / unquote(parts.path) if parts.path else SITE / page
+        assert target.is_file(), f"{link['href']} leads nowhere"
+        # The theme's menus may point at "#", the top.
+        if parts.fragment and target.suffix == ".html":
+            name = str(target.resolve().relative_to(SITE.resolve()))
+            anchor = unquote(parts.fragment)
+            assert parsed(name).find(id=anchor) or anchor == "", f"{link['href']} has no such place"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pictures_have_alt_text(page):
+    for image in parsed(page).find("article").find_all("img"):
+        alt = image.get("alt", "")
+        assert len(alt) > 20 and not alt.endswith((".png", ".svg", ".jpg")), f"{image.get('src')}: {alt!r}"
+
+
+@pytest.mark.parametrize("document", CHAPTERS)
+def test_chapters_can_be_opened_in_colab(document):
+    owner, name = current_repository()
+    address = f"https://colab.research.google.com/github/{owner}/{name}/blob/main/{document}.ipynb"
+    assert parsed(f"{document}.html").find("a", href=address), f"no link to {address}"
+
+
+@pytest.mark.parametrize("document", CHAPTERS)
+def test_chapters_show_their_results(document):
+    page = parsed(f"{document}.html")
+    assert len(page.select("div.cell_output")) >= 3
+    assert page.select("div.cell_output img")
+
+
+def test_the_api_page_documents_every_public_name():
+    import kdutils
+
+    text = {tag["id"] for tag in parsed("book/api.html").find_all(id=True)}
+    missing = [
+        name for name in kdutils.__all__ if not any(re.fullmatch(rf"kdutils\.(\w+\.)?{name}", id_) for id_ in text)
+    ]
+    assert not missing
+
+
+# --- in a browser ------------------------------------------------------------------------------------------------
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    with sync_playwright() as playwright:
+        flags = re.split(r"\s(?=--)", FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open a page; when the test ends, nothing may have failed, complained, or been asked of another machine."""
+    contexts, wrong = [], []
+
+    def guard(route):
+        if route.request.url.startswith(f"{address}/"):
+            route.continue_()
+        else:
+            wrong.append(f"asked elsewhere: {route.request.url}")
+            route.abort()
+
+    def visit(page_name: str, viewport=None, scheme="light"):
+        context = browser.new_context(viewport=viewport or DESKTOP, color_scheme=scheme)
+        contexts.append(context)
+        context.route(re.compile(r"^(?!data:|blob:)"), guard)
+        page = context.new_page()
+        page.on("console", lambda m: m.type in ("error", "warning") and wrong.append(f"console: {m.text}"))
+        page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
+        page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url} {request.failure}"))
+        page.on("response", lambda r: r.status >= 400 and wrong.append(f"{r.status}: {r.url}"))
+        page.on("websocket", lambda socket: wrong.append(f"asked elsewhere: {socket.url}"))
+        page.goto(f"{address}/{page_name}", wait_until="networkidle")
+        if page.locator(".math").count():
+            page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
+            page.evaluate("MathJax.startup.promise.then(() => true)")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("page_name", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_page_fits_and_loads_cleanly(visit, page_name, viewport, scheme):
+    page = visit(page_name, viewport, scheme)
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    assert page.evaluate("document.documentElement.clientWidth") == viewport["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], "the page scrolls sideways"
+    assert page.evaluate(CUT_OFF, viewport["width"]) == []
+    assert page.evaluate(BROKEN_PICTURES) == []
+
+
+# What sticks out and can not be reached: on the left always, on the right if nothing around it scrolls.
+CUT_OFF = """width => [...document.querySelectorAll('article *')].filter(element => {
+  const box = element.getBoundingClientRect();
+  if (box.width === 0 || box.height === 0 || element.closest('mjx-assistive-mml, .visually-hidden')) return false;
+  if (box.left < -1) return true;
+  if (box.right <= width + 1) return false;
+  for (let up = element; up && up.tagName !== 'ARTICLE'; up = up.parentElement)
+    if (['auto', 'scroll'].includes(getComputedStyle(up).overflowX)) return false;
+  return true;
+}).map(element => element.outerHTML.slice(0, 120))"""
+
+BROKEN_PICTURES = """[...document.querySelectorAll('article img')]
+  .filter(image => image.loading !== 'lazy' && image.naturalWidth === 0).map(image => image.src)"""
+
+
+@pytest.mark.parametrize("page_name", PAGES)
+def test_mathematics_is_rendered(visit, page_name):
+    page = visit(page_name)
+    assert page.evaluate(UNRENDERED) == []
+    assert page.evaluate("[...document.querySelectorAll('mjx-merror')].map(e => e.outerHTML)") == []
+    assert page.evaluate(RAW_DOLLARS) == []
+
+
+UNRENDERED = """[...document.querySelectorAll('article .math')]
+  .filter(element => !element.querySelector('mjx-container')).map(element => element.outerHTML)"""
+
+# Formulas that never became one: dollars left in running text, outside of code.
+RAW_DOLLARS = r"""[...document.querySelectorAll('article p, article li, article td, article th, article summary')]
+  .map(element => {
+    const copy = element.cloneNode(true);
+    copy.querySelectorAll('pre, code, mjx-container').forEach(inner => inner.remove());
+    return copy.textContent;
+  }).filter(text => /\$\$|\$[^$\n]+\$|\\\(|\\\[/.test(text))"""
+
+
+@pytest.mark.parametrize("document", [d for d in CHAPTERS if "03-" in d] or ["book/03-kl-loss"])
+def test_the_chapter_on_the_loss_has_mathematics(visit, document):
+    assert visit(f"{document}.html").locator("mjx-container").count() >= 10
+
+
+def test_search_finds_pages(visit):
+    page = visit(PAGES[0])
+    page.keyboard.press("Control+k")
+    field = page.locator("input[name=q]:visible").first
+    field.fill("temperature")
+    field.press("Enter")
+    page.wait_for_selector("#search-results li", timeout=10_000)
+    links = page.locator("#search-results li a").evaluate_all("links => links.map(link => link.href)")
+    assert any("02-soft-targets" in link for link in links), links
+
+
+def test_search_says_when_it_finds_nothing(visit):
+    page = visit("search.html?q=xylophone")
+    page.wait_for_function("/did not match|no results/i.test(document.querySelector('#search-results').innerText)")
+    assert page.locator("#search-results li").count() == 0
+
+
+def test_theme_can_be_switched(visit):
+    page = visit(PAGES[0], scheme="light")
+    button = page.locator(".theme-switch-button:visible").first
+    seen = set()
+    for _ in range(3):
+        button.click()
+        seen.add(page.evaluate("document.documentElement.dataset.theme"))
+    assert seen == {"light", "dark"}

@@ -187,7 +187,7 @@ def check_with(notebook, **changed) -> None:
 
 def run(path: Path, tmp_path: Path, **changed):
     return papermill.execute_notebook(
-        path, tmp_path / path.name, parameters=changed, cwd=path.parent, kernel_name="python3", progress_bar=False
+        path, tmp_path / path.name, parameters=changed, cwd=BOOK, kernel_name="python3", progress_bar=False
     )
 
 
@@ -215,9 +215,21 @@ def test_refuses_a_bad_value_of_every_parameter(notebook, bad):
             check_with(notebook, **{name: bad})
 
 
+def solutions(notebook) -> list[str]:
+    """The programs that are folded away below the exercises."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    folded = re.findall(r"^<details>(.*?)^</details>", text, re.MULTILINE | re.DOTALL)
+    return [code for part in folded for code in re.findall(r"^```python\n(.*?)^```", part, re.MULTILINE | re.DOTALL)]
+
+
 @pytest.mark.slow
-def test_runs_with_changed_parameters(path, notebook, tmp_path):
-    result = run(path, tmp_path, **notebook.metadata.kdutils.quick)
+def test_runs_with_changed_parameters_and_so_do_the_solutions(path, notebook, tmp_path):
+    assert solutions(notebook)
+    notebook.cells += [nbformat.v4.new_code_cell(code) for code in solutions(notebook)]
+    longer = tmp_path / "with-solutions" / path.name
+    longer.parent.mkdir()
+    nbformat.write(notebook, longer)
+    result = run(longer, tmp_path, **notebook.metadata.kdutils.quick)
     assert not [o for o in outputs(result) if o.output_type == "error"]
     assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in result.cells)
 

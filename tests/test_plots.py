@@ -41,16 +41,18 @@ def test_plot_probabilities_draws_a_bar_per_class_from_0_to_1():
     assert axis.get_ylim() == (0, 1)
 
 
-def test_plot_history_draws_a_line_per_run():
-    runs = {
-        "alone": History(loss=[1.0, 0.5], val_errors=[90, 70]),
-        "distilled": History(loss=[2.0, 1.0], val_errors=[80, 60]),
+def test_plot_errors_by_epoch_draws_a_line_per_run_and_names_each_group_once():
+    _, axis = plt.subplots()
+    groups = {
+        "alone": [History(val_errors=[90, 70]), History(val_errors=[95, 75])],
+        "distilled": [History(val_errors=[80, 60])],
     }
-    left, right = plots.plot_history(runs).axes
-    assert [line.get_label() for line in left.lines] == ["alone", "distilled"]
-    assert list(left.lines[1].get_ydata()) == [2.0, 1.0]
-    assert list(right.lines[1].get_ydata()) == [80, 60]
-    assert list(right.lines[1].get_xdata()) == [1, 2]
+    plots.plot_errors_by_epoch(axis, groups)
+    assert [list(line.get_ydata()) for line in axis.lines] == [[90, 70], [95, 75], [80, 60]]
+    assert all(list(line.get_xdata()) == [1, 2] for line in axis.lines)
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["alone", "distilled"]
+    colours = [line.get_color() for line in axis.lines]
+    assert colours[0] == colours[1] != colours[2]
 
 
 def test_plot_intervals_draws_the_mean_its_ends_and_every_measurement():

@@ -141,7 +141,7 @@ def test_the_site_is_built_by_version_1():
 
 
 def lint_workflow(path: Path) -> int:
-    command = ["check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
     return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode
 
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,8 @@ LEFT_OUT = pytest.StashKey[list[str]]()
 
 def pytest_configure(config):
     config.stash[LEFT_OUT] = []
+    # uv and the linters of this environment are found even where it is not activated.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """kdutils: knowledge distillation, small and tested. The code behind *Knowledge Distillation, Measured*."""
 
-from .data import Batch, DataError, DigitData, Split, batches, load_dataset, random_shift
+from .data import Batch, DataError, DigitData, Split, batches, load_dataset
 from .evaluate import (
     Interval,
     Latency,
@@ -15,7 +15,7 @@ from .evaluate import (
     predict_logits,
 )
 from .losses import LossParts, distillation_loss, kd_loss, soften
-from .models import CNN, MLP, count_parameters
+from .models import CNN, MLP, Ensemble, count_parameters
 from .results import (
     ResultsError,
     environment,
@@ -35,6 +35,7 @@ from .train import (
     hard_loss,
     pick_device,
 )
+from .views import random_shift, random_warp
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Batch",
     "DataError",
     "DigitData",
+    "Ensemble",
     "History",
     "Interval",
     "Latency",
@@ -75,6 +77,7 @@ __all__ = [
     "pick_device",
     "predict_logits",
     "random_shift",
+    "random_warp",
     "save_model",
     "save_results",
     "soften",

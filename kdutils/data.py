@@ -143,29 +143,6 @@ def batches(
         yield Batch(images, split.labels[index], index)
 
 
-def random_shift(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Each image moved by its own whole number of pixels, −pixels … pixels along each axis.
-
-    What moves out is lost; what moves in is 0. Nothing wraps round to the other side.
-
-    Args:
-        images: ``(N, 1, H, W)``.
-        pixels: the largest shift, at least 0.
-        generator: a CPU generator; two draws per image.
-
-    Source: the input jitter of Hinton, Vinyals & Dean 2015, arXiv 1503.02531, section 3 (±2 pixels).
-    """
-    if pixels < 0:
-        raise ValueError(f"pixels must be at least 0, got {pixels!r}")
-    count, _, height, width = images.shape
-    start = torch.randint(0, 2 * pixels + 1, (2, count, 1), generator=generator).to(images.device)
-    rows = start[0] + torch.arange(height, device=images.device)  # (N, H)
-    columns = start[1] + torch.arange(width, device=images.device)  # (N, W)
-    padded = F.pad(images, (pixels,) * 4)
-    which = torch.arange(count, device=images.device)[:, None, None]
-    return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
 def _digits() -> DigitData:
     raw = load_digits()
     small = torch.tensor(raw.images, dtype=torch.float32).unsqueeze(1) / 16  # (1797, 1, 8, 8)

@@ -1,6 +1,10 @@
-"""Two network families for 28×28 digits."""
+"""Network families for 28×28 digits."""
 
-from torch import nn
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
 
 
 class MLP(nn.Sequential):
@@ -10,6 +14,7 @@ class MLP(nn.Sequential):
         hidden: units of each hidden layer; ``()`` gives a linear classifier.
         dropout: probability of dropping a hidden unit.
         input_dropout: probability of dropping a pixel.
+        max_norm: longest vector of incoming weights that a hidden unit may have, kept to while the network trains.
         in_features: pixels in an image.
         num_classes: C, the number of logits.
 
@@ -22,18 +27,20 @@ class MLP(nn.Sequential):
         *,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
+        max_norm: float | None = None,
         in_features: int = 784,
         num_classes: int = 10,
     ) -> None:
         _check_positive("hidden", *hidden)
         _check_positive("in_features", in_features)
         _check_positive("num_classes", num_classes)
+        linear = nn.Linear if max_norm is None else partial(MaxNormLinear, max_norm=max_norm)
         layers: list[nn.Module] = [nn.Flatten()]
         if input_dropout:
             layers.append(nn.Dropout(input_dropout))
         width = in_features
         for units in hidden:
-            layers += [nn.Linear(width, units), nn.ReLU()]
+            layers += [linear(width, units), nn.ReLU()]
             if dropout:
                 layers.append(nn.Dropout(dropout))
             width = units
@@ -44,9 +51,46 @@ class MLP(nn.Sequential):
             "hidden": list(hidden),
             "dropout": dropout,
             "input_dropout": input_dropout,
+            "max_norm": max_norm,
             "in_features": in_features,
             "num_classes": num_classes,
         }
+
+
+class MaxNormLinear(nn.Linear):
+    """A linear layer none of whose units has a vector of incoming weights longer than ``max_norm`` when it trains.
+
+    Longer ones are cut to that length before each forward pass in training mode.
+
+    Source: Hinton, Srivastava, Krizhevsky, Sutskever & Salakhutdinov 2012, arXiv 1207.0580.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, max_norm: float) -> None:
+        if not max_norm > 0:
+            raise ValueError(f"max_norm must be above 0, got {max_norm!r}")
+        super().__init__(in_features, out_features)
+        self.max_norm = max_norm
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``(N, in_features)`` in, ``(N, out_features)`` out."""
+        if self.training:
+            with torch.no_grad():
+                self.weight.renorm_(p=2, dim=0, maxnorm=self.max_norm)
+        return super().forward(inputs)
+
+
+class Ensemble(nn.Module):
+    """Several networks as one teacher: its logits are the mean of theirs."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        if not self.members:
+            raise ValueError("members must hold at least one network, got none")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(N, 1, 28, 28)`` in, logits ``(N, num_classes)`` out."""
+        return torch.stack([member(images) for member in self.members]).mean(dim=0)
 
 
 class CNN(nn.Sequential):

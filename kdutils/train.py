@@ -36,6 +36,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     seed: int = 0  # the order of the examples, the augmentation and dropout; not the initial weights
     device: str = "auto"  # "auto" takes cuda, else mps, else cpu
+    precision: str = "float32"  # "bfloat16": matrix products in half the bits, weights and losses still in float32
     progress: bool = False  # a line of plain text that counts epochs
 
     def __post_init__(self) -> None:
@@ -52,6 +53,8 @@ class TrainConfig:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum!r}")
         if not math.isfinite(self.weight_decay) or self.weight_decay < 0:
             raise ValueError(f"weight_decay must be a finite number of at least 0, got {self.weight_decay!r}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f'precision must be "float32" or "bfloat16", got {self.precision!r}')
         pick_device(self.device)  # an unknown name is an error now, not when training starts
 
 
@@ -76,7 +79,7 @@ def hard_loss(logits: Tensor, batch: Batch) -> Tensor:
 def fit(
     model: nn.Module,
     train: Split,
-    val: Split,
+    val: Split | None,
     config: TrainConfig,
     *,
     loss: Loss = hard_loss,
@@ -90,7 +93,8 @@ def fit(
 
     Args:
         model: images ``(N, 1, 28, 28)`` in, logits ``(N, C)`` out.
-        train, val: ``val`` is only reported on, never trained on.
+        train: the examples to learn from.
+        val: reported on after each epoch, never trained on. None where nothing was held out: nothing is reported.
         config: see :class:`TrainConfig`.
         loss: called as ``loss(logits, batch)``; returns a scalar, or a :class:`LossParts`.
         augment: changes the images of each training batch; see :func:`batches`.
@@ -108,7 +112,7 @@ def distill(
     student: nn.Module,
     teacher: nn.Module,
     train: Split,
-    val: Split,
+    val: Split | None,
     config: TrainConfig,
     *,
     temperature: float = 4.0,
@@ -144,7 +148,7 @@ def distill(
                 teacher_logits = cached[batch.index]
             else:
                 with torch.no_grad():
-                    teacher_logits = teacher(batch.images)
+                    teacher_logits = _forward(teacher, batch.images, config.precision)
             return unchecked_distillation_loss(student_logits, teacher_logits, batch.labels, temperature, soft_weight)
 
         with mode(teacher, training=False):
@@ -193,7 +197,7 @@ def _run(model, train, val, config, loss, augment, checkpoint, identity) -> Hist
     if checkpoint is not None:
         identity = identity | run_identity(model, train, config, loss, augment)
     model.to(device)
-    train, val = train.to(device), val.to(device)
+    train, val = train.to(device), None if val is None else val.to(device)
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
@@ -215,7 +219,7 @@ def _run(model, train, val, config, loss, augment, checkpoint, identity) -> Hist
             for step, batch in enumerate(batches(train, config.batch_size, generator=shuffle, augment=augment)):
                 for group in optimizer.param_groups:
                     group["lr"] = config.lr * (1 - (epoch * steps + step) / (config.epochs * steps))
-                parts = loss(model(batch.images), batch)
+                parts = loss(_forward(model, batch.images, config.precision), batch)
                 optimizer.zero_grad()
                 (parts.total if isinstance(parts, LossParts) else parts).backward()
                 optimizer.step()
@@ -228,6 +232,13 @@ def _run(model, train, val, config, loss, augment, checkpoint, identity) -> Hist
     return history
 
 
+def _forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+    if precision == "float32":
+        return model(images)
+    with torch.autocast(images.device.type, dtype=torch.bfloat16):
+        return model(images).float()
+
+
 def _save(path, identity, model, optimizer, shuffle, history) -> None:
     try:
         save_checkpoint(path, identity, model, optimizer, shuffle, asdict(history))
@@ -238,7 +249,7 @@ def _save(path, identity, model, optimizer, shuffle, history) -> None:
         ) from error
 
 
-def _report(history: History, terms: Tensor, model: nn.Module, val: Split, epoch: int) -> None:
+def _report(history: History, terms: Tensor, model: nn.Module, val: Split | None, epoch: int) -> None:
     """Add an epoch to the history. ``terms`` is ``(steps, 1)``, or ``(steps, 3)``: total, soft, hard."""
     finite = torch.isfinite(terms).all(dim=1)
     if not finite.all():
@@ -247,11 +258,13 @@ def _report(history: History, terms: Tensor, model: nn.Module, val: Split, epoch
             f"the loss became {terms[step, 0].item()} in epoch {epoch + 1}, step {step + 1} of {len(terms)}: "
             f"lower lr, or look at the inputs of that step"
         )
+    for name, value in zip(("loss", "soft", "hard"), terms.mean(dim=0).tolist(), strict=False):
+        getattr(history, name).append(value)
+    if val is None:
+        return
     logits = predict_logits(model, val.images)
     if not torch.isfinite(logits).all():
         raise TrainingError(f"the logits became nan or infinite at the end of epoch {epoch + 1}: lower lr")
-    for name, value in zip(("loss", "soft", "hard"), terms.mean(dim=0).tolist(), strict=False):
-        getattr(history, name).append(value)
     history.val_loss.append(F.cross_entropy(logits, val.labels).item())
     history.val_errors.append(int((logits.argmax(dim=-1) != val.labels).sum()))
 

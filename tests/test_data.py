@@ -19,7 +19,6 @@ import tempfile
 import threading
 import time
 import warnings
-from collections import Counter
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -475,39 +474,3 @@ def test_batches_refuses_no_size_and_augmentation_without_a_seed(digits):
         next(batches(digits.val, 0))
     with pytest.raises(ValueError, match="augment needs a generator"):
         next(batches(digits.val, 8, augment=partial(random_shift, pixels=2)))
-
-
-def moved(image: torch.Tensor, down: int, right: int) -> torch.Tensor:
-    """One image shifted pixel by pixel, the slow and obvious way."""
-    out = torch.zeros_like(image)
-    height, width = image.shape[1:]
-    for row in range(height):
-        for column in range(width):
-            if 0 <= row - down < height and 0 <= column - right < width:
-                out[0, row, column] = image[0, row - down, column - right]
-    return out
-
-
-@pytest.mark.parametrize("height, width, pixels", [(5, 4, 2), (4, 6, 1), (5, 4, 3)])
-def test_random_shift_moves_each_image_by_its_own_draw_and_wraps_nothing_round(height, width, pixels):
-    images = torch.rand(300, 1, height, width, generator=torch.Generator().manual_seed(0)) + 0.5
-    before = images.clone()
-    shifted = random_shift(images, pixels, torch.Generator().manual_seed(1))
-    assert torch.equal(images, before)
-    steps = range(-pixels, pixels + 1)
-    seen = Counter()
-    for image, result in zip(images, shifted, strict=True):
-        matches = [(d, r) for d in steps for r in steps if torch.equal(result, moved(image, d, r))]
-        assert matches  # no other content: what moved out is gone and what moved in is 0
-        seen[matches[0]] += 1
-    shares = torch.tensor([seen[d, r] / 300 for d in steps for r in steps])
-    assert (shares > 0).sum() >= 0.9 * len(shares) and shares.max() < 3 / len(shares)
-
-
-def test_random_shift_repeats_with_the_seed_and_refuses_negative_pixels():
-    images = torch.rand(50, 1, 8, 8)
-    one, two = (random_shift(images, 2, torch.Generator().manual_seed(4)) for _ in range(2))
-    assert torch.equal(one, two)
-    assert torch.equal(random_shift(images, 0, torch.Generator()), images)
-    with pytest.raises(ValueError, match="pixels must be at least 0, got -1"):
-        random_shift(images, -1, torch.Generator())

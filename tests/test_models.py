@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from kdutils import CNN, MLP, count_parameters
+from kdutils import CNN, MLP, Ensemble, Split, TrainConfig, count_parameters, fit
 
 IMAGES = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 NETWORKS = [
     lambda: MLP((30,)),
     lambda: MLP(()),
     lambda: MLP((20, 10), dropout=0.5, input_dropout=0.2, num_classes=4),
+    lambda: MLP((20, 10), max_norm=2.0),
     lambda: CNN((4,), hidden=6),
     lambda: CNN((2, 3, 4, 5), hidden=6, dropout=0.5, num_classes=4),
 ]
@@ -75,3 +76,48 @@ def test_input_dropout_drops_pixels_and_only_while_training():
 def test_a_bad_size_is_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def hidden_norms(model: MLP) -> torch.Tensor:
+    return torch.cat([layer.weight.norm(dim=1) for layer in model if hasattr(layer, "max_norm")])
+
+
+def test_max_norm_keeps_the_incoming_weights_of_hidden_units_short_while_training():
+    labels = torch.randint(0, 10, (200,), generator=torch.Generator().manual_seed(0))
+    train = Split(torch.rand(200, 1, 28, 28, generator=torch.Generator().manual_seed(1)), labels)
+    lengths = {}
+    for limit in (None, 0.5):
+        torch.manual_seed(0)
+        model = MLP((30, 20), max_norm=limit)
+        fit(model, train, None, TrainConfig(epochs=3, lr=0.5, batch_size=20))
+        lengths[limit] = max(model[1].weight.norm(dim=1).max().item(), model[3].weight.norm(dim=1).max().item())
+    assert lengths[None] > 0.6
+    assert lengths[0.5] < 0.51  # the last step, at almost no learning rate, is not followed by a cut
+
+
+def test_max_norm_cuts_before_the_forward_pass_and_only_what_is_too_long():
+    model = MLP((3,), max_norm=2.0)
+    with torch.no_grad():
+        model[1].weight.copy_(torch.ones(3, 784) * torch.tensor([[1.0], [0.05], [0.01]]))
+    expected = model[1].weight.detach().clone()
+    expected[0] *= 2.0 / 28  # √784 = 28, so the three are 28, 1.4 and 0.28 long
+    assert torch.equal(model.eval()(IMAGES), model(IMAGES)) and hidden_norms(model).max() == 28
+    model.train()(IMAGES).sum().backward()
+    assert torch.allclose(model[1].weight, expected)
+    assert not hasattr(model[3], "max_norm")  # the logits are free
+    assert model[1].weight.grad is not None
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, float("nan")])
+def test_max_norm_refuses_what_is_not_a_length(bad):
+    with pytest.raises(ValueError, match="max_norm must be above 0"):
+        MLP((3,), max_norm=bad)
+
+
+def test_an_ensemble_gives_the_mean_of_its_members_logits():
+    members = [MLP((5,)), CNN((2,), hidden=3)]
+    logits = Ensemble(members)(IMAGES)
+    assert torch.allclose(logits, (members[0](IMAGES) + members[1](IMAGES)) / 2)
+    assert count_parameters(Ensemble(members)) == sum(map(count_parameters, members))
+    with pytest.raises(ValueError, match="at least one network"):
+        Ensemble([])

@@ -570,3 +570,53 @@ def test_on_a_gpu_the_student_moves_there_and_the_teacher_comes_back(teacher):
     assert distill(student, teacher, TRAIN, VAL, config(device="cuda"), augment=jitter).device == "cuda"
     assert {p.device.type for p in student.parameters()} == {"cuda"}
     assert {p.device.type for p in teacher.parameters()} == {"cpu"}
+
+
+# --- without validation ------------------------------------------------------------------------------------------
+
+
+def test_without_validation_the_same_network_comes_out_and_nothing_is_reported():
+    models = [MLP((8,)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    config = TrainConfig(epochs=2, batch_size=64, lr=0.05)
+    with_val, without = (fit(model, TRAIN, val, config) for model, val in zip(models, (VAL, None), strict=True))
+    assert without.val_errors == without.val_loss == [] and len(with_val.val_errors) == 2
+    assert without.loss == with_val.loss
+    assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
+
+
+# --- precision ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("augment", [None, partial(random_shift, pixels=2)], ids=["cached", "online"])
+def test_bfloat16_trains_nearly_the_same_network_and_keeps_float32_weights(augment):
+    students = {}
+    torch.manual_seed(3)
+    teacher = MLP((40,))
+    fit(teacher, TRAIN, VAL, TrainConfig(epochs=3, batch_size=64, lr=0.05))
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(4)
+        students[precision] = MLP((30,))
+        config = TrainConfig(epochs=3, batch_size=64, lr=0.05, precision=precision)
+        distill(students[precision], teacher, TRAIN, VAL, config, augment=augment)
+    a, b = (torch.cat([p.flatten() for p in model.parameters()]) for model in students.values())
+    assert b.dtype == torch.float32
+    assert 0 < (a - b).norm() < 0.05 * a.norm()
+    errors = [count_errors(model, VAL) for model in students.values()]
+    assert abs(errors[0] - errors[1]) <= 6
+
+
+def test_bfloat16_losses_are_computed_in_float32():
+    seen = []
+
+    def loss(logits, batch):
+        seen.append(logits.dtype)
+        return hard_loss(logits, batch)
+
+    fit(MLP((8,)), TRAIN, VAL, TrainConfig(epochs=1, batch_size=64, precision="bfloat16"), loss=loss)
+    assert set(seen) == {torch.float32}
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="precision must be .* got 'float16'"):
+        TrainConfig(precision="float16")

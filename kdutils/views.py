@@ -1,0 +1,79 @@
+"""Random views of images: each image of a batch is changed by its own draw, on the device where the batch lies."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def random_shift(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """Each image moved by its own whole number of pixels, −pixels … pixels along each axis.
+
+    What moves out is lost; what moves in is 0. Nothing wraps round to the other side.
+
+    Args:
+        images: ``(N, 1, H, W)``.
+        pixels: the largest shift, at least 0.
+        generator: a CPU generator; two draws per image.
+
+    Source: the input jitter of Hinton, Vinyals & Dean 2015, arXiv 1503.02531, section 3 (±2 pixels).
+    """
+    if pixels < 0:
+        raise ValueError(f"pixels must be at least 0, got {pixels!r}")
+    count, _, height, width = images.shape
+    start = torch.randint(0, 2 * pixels + 1, (2, count, 1), generator=generator).to(images.device)
+    rows = start[0] + torch.arange(height, device=images.device)  # (N, H)
+    columns = start[1] + torch.arange(width, device=images.device)  # (N, W)
+    padded = F.pad(images, (pixels,) * 4)
+    which = torch.arange(count, device=images.device)[:, None, None]
+    return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def random_warp(
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    degrees: float = 10.0,
+    scale: float = 0.1,
+    shear: float = 0.1,
+    pixels: float = 2.0,
+    elastic: float = 0.0,
+) -> Tensor:
+    """Each image turned, stretched, sheared, moved and, if asked for, bent like rubber, by its own random amounts.
+
+    All of it is one bilinear sampling of the image, so that it is blurred once and not five times. What comes in
+    from outside is 0.
+
+    Args:
+        images: ``(N, 1, H, W)``.
+        generator: a CPU generator.
+        degrees: turns by −degrees … degrees.
+        scale: stretches each axis by a factor of 1 − scale … 1 + scale.
+        shear: slants by a factor of −shear … shear.
+        pixels: moves by −pixels … pixels along each axis, fractions included.
+        elastic: standard deviation in pixels of a 5×5 grid of random shifts, spread smoothly over the image; 0 is
+            no bending.
+
+    Source: affine and elastic distortions of digits, Simard, Steinkraus & Platt, ICDAR 2003.
+    """
+    for name, value in (("degrees", degrees), ("shear", shear), ("pixels", pixels), ("elastic", elastic)):
+        if value < 0:
+            raise ValueError(f"{name} must be at least 0, got {value!r}")
+    if not 0 <= scale < 1:
+        raise ValueError(f"scale must lie in [0, 1), got {scale!r}")
+    count, _, height, width = images.shape
+    draws = 2 * torch.rand(6, count, generator=generator) - 1
+    angle, slant = math.radians(degrees) * draws[0], shear * draws[1]
+    stretch_x, stretch_y = 1 + scale * draws[2], 1 + scale * draws[3]
+    cos, sin = angle.cos(), angle.sin()
+    # From places in the view to places in the image, in units of half an image: turn, slant, stretch, move.
+    to_x = torch.stack([stretch_x * cos, stretch_x * (slant * cos - sin), draws[4] * 2 * pixels / width], dim=1)
+    to_y = torch.stack([stretch_y * sin, stretch_y * (slant * sin + cos), draws[5] * 2 * pixels / height], dim=1)
+    places = F.affine_grid(torch.stack([to_x, to_y], dim=1), list(images.shape), align_corners=False)
+    if elastic:
+        pixel = torch.tensor([2 / width, 2 / height]).reshape(1, 2, 1, 1)
+        bends = elastic * pixel * torch.randn(count, 2, 5, 5, generator=generator)
+        smooth = F.interpolate(bends, size=(height, width), mode="bicubic", align_corners=True)
+        places = places + smooth.permute(0, 2, 3, 1)
+    return F.grid_sample(images, places.to(images.device), padding_mode="zeros", align_corners=False)

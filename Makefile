@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 NOTEBOOKS = $(sort $(wildcard book/*.ipynb))
-EXPERIMENTS = $(sort $(wildcard book/experiments/*.py))
+EXPERIMENTS = $(filter-out %/runlog.py, $(sort $(wildcard book/experiments/*.py)))
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 

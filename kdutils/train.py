@@ -261,6 +261,8 @@ def _report(history: History, terms: Tensor, model: nn.Module, val: Split | None
     for name, value in zip(("loss", "soft", "hard"), terms.mean(dim=0).tolist(), strict=False):
         getattr(history, name).append(value)
     if val is None:
+        if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
+            raise TrainingError(f"the weights became nan or infinite at the end of epoch {epoch + 1}: lower lr")
         return
     logits = predict_logits(model, val.images)
     if not torch.isfinite(logits).all():

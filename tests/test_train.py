@@ -585,6 +585,15 @@ def test_without_validation_the_same_network_comes_out_and_nothing_is_reported()
     assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
 
 
+def test_without_validation_weights_that_overflow_in_the_last_step_are_an_error():
+    with pytest.raises(TrainingError, match="weights became nan or infinite at the end of epoch 1"):
+        fit(MLP((8,)), TRAIN, None, TrainConfig(epochs=1, batch_size=len(TRAIN), lr=1e38), loss=huge_loss)
+
+
+def huge_loss(logits, batch):
+    return 1e3 * hard_loss(logits, batch)
+
+
 # --- precision ---------------------------------------------------------------------------------------------------
 
 

@@ -124,7 +124,6 @@ def student_of(teacher: MLP, seed: int, train: Split, settings, soft, units=800)
 def choose() -> None:
     """Learning rates and epochs of the three trainings, on validation."""
     train, val, seed = mnist().train, mnist().val, CHOICE_SEEDS[0]
-    settings: dict
     for dropout, input_dropout in ((0.5, 0.2), (0.3, 0.1)):
         rates = {"dropout": dropout, "input_dropout": input_dropout}
         settings = TEACHER | rates
@@ -240,7 +239,7 @@ def width() -> None:
 BIASES = torch.arange(0, 20.25, 0.25)
 
 
-def bias_sweep(logits: Tensor, split: Split, omitted: tuple[int, ...], kept) -> list:
+def bias_sweep(logits: Tensor, split: Split, omitted: tuple[int, ...]) -> list:
     """Errors, and errors on the omitted digits, when a bias moves towards those digits.
 
     As in the paper: with most digits kept, the omitted ones' bias is raised; with most
@@ -277,7 +276,7 @@ def omitted() -> None:
                     transfer = only(mnist().train, kept)
                     student = student_of(teacher, seed, transfer, DISTILLED, SOFT)
                     logits = predict_logits(student, mnist().val.images)
-                    sweep = bias_sweep(logits, mnist().val, missing, kept)
+                    sweep = bias_sweep(logits, mnist().val, missing)
                     run["bias"] = min(sweep, key=lambda row: row[1])[0]
                     run["bias_sweep"] = sweep
             chosen += [run["bias"] for run in LOG.runs(**key)]
@@ -301,7 +300,7 @@ def omitted() -> None:
                     transfer = only(all_train(), kept)
                     student = student_of(teacher, seed, transfer, DISTILLED, SOFT)
                     logits = predict_logits(student, mnist().test.images)
-                    sweep = bias_sweep(logits, mnist().test, missing, kept)
+                    sweep = bias_sweep(logits, mnist().test, missing)
                     at = {row[0]: row[1:] for row in sweep}
                     run["test_errors"], run["errors_on_omitted"] = at[0.0]
                     run["corrected_errors"], run["corrected_errors_on_omitted"] = at[

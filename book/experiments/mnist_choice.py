@@ -9,31 +9,28 @@ stop and start as you like. The test set is never looked at. About 15 minutes on
 CPU cores.
 """
 
-import time
+import math
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import torch
+from runlog import RESULTS, RunLog
 from tqdm.std import tqdm
 
 from kdutils import (
     CNN,
     MLP,
+    History,
     TrainConfig,
     distill,
-    environment,
     fit,
     load_dataset,
     load_model,
-    load_results,
     random_shift,
     save_model,
-    save_results,
 )
 
-RESULTS = Path(__file__).parent.parent / "results"
-OUTPUT = RESULTS / "mnist-choice.json"
+LOG = RunLog("mnist-choice")
 TEACHER = RESULTS / "mnist-teacher.safetensors"
 
 EPOCHS = 10
@@ -48,66 +45,31 @@ SOFT_WEIGHTS = (0.5, 0.9, 1.0)
 def main() -> None:
     """Train what is missing from the results, and save after each run."""
     data = load_dataset("mnist")
-    record = (
-        load_results(OUTPUT)
-        if OUTPUT.exists()
-        else {"environment": environment(), "runs": []}
-    )
 
-    def measure(settings: dict, train_once) -> None:
-        if any(settings.items() <= run.items() for run in record["runs"]):
-            return
-        start = time.perf_counter()
-        history = train_once()
-        record["runs"].append(
-            settings
-            | {
-                "val_errors": history.val_errors[-1],
-                "val_loss": history.val_loss[-1],
-                "seconds": round(time.perf_counter() - start, 1),
-                "threads": torch.get_num_threads(),
-            }
-        )
-        save_results(OUTPUT, record)
-
-    def teacher_run(lr: float):
-        torch.manual_seed(SEEDS[0])
-        teacher = CNN(hidden=128)
-        config = TrainConfig(epochs=EPOCHS, lr=lr, seed=SEEDS[0])
-        history = fit(
-            teacher,
-            data.train,
-            data.val,
-            config,
-            augment=partial(random_shift, pixels=2),
-        )
-        best = min(
-            (run["val_errors"] for run in record["runs"] if run["model"] == "teacher"),
-            default=None,
-        )
-        if best is None or history.val_errors[-1] < best:
-            save_model(
-                TEACHER,
-                teacher,
-                lr=lr,
-                seed=SEEDS[0],
-                epochs=EPOCHS,
-                val_errors=history.val_errors[-1],
-            )
-        return history
-
-    def student_run(lr: float, seed: int, teacher=None, **weights):
+    def train_student(lr: float, seed: int, teacher=None, **weights) -> dict:
         torch.manual_seed(seed)
         student = MLP((128,))
         config = TrainConfig(epochs=EPOCHS, lr=lr, seed=seed)
         if teacher is None:
-            return fit(student, data.train, data.val, config)
-        return distill(student, teacher, data.train, data.val, config, **weights)
+            history = fit(student, data.train, data.val, config)
+        else:
+            history = distill(student, teacher, data.train, data.val, config, **weights)
+        return last(history)
 
     for lr in TEACHER_RATES:
-        measure(
-            {"model": "teacher", "lr": lr, "seed": SEEDS[0]}, partial(teacher_run, lr)
-        )
+        with LOG.claim(model="teacher", lr=lr, seed=SEEDS[0]) as run:
+            if run:
+                torch.manual_seed(SEEDS[0])
+                teacher = CNN(hidden=128)
+                shift = partial(random_shift, pixels=2)
+                config = TrainConfig(epochs=EPOCHS, lr=lr, seed=SEEDS[0])
+                history = fit(teacher, data.train, data.val, config, augment=shift)
+                run |= last(history)
+                others = [other["val_errors"] for other in LOG.runs(model="teacher")]
+                if run["val_errors"] < min(others, default=math.inf):
+                    notes = {"lr": lr, "seed": SEEDS[0], "epochs": EPOCHS}
+                    notes["val_errors"] = run["val_errors"]
+                    save_model(TEACHER, teacher, **notes)
     teacher = load_model(TEACHER)
     grid = list(
         product(SEEDS, LEARNING_RATES, [None, *product(TEMPERATURES, SOFT_WEIGHTS)])
@@ -116,16 +78,19 @@ def main() -> None:
     grid += [(seed, 0.4, None) for seed in SEEDS]
     for seed, lr, cell in tqdm(grid, unit="run"):
         if cell is None:
-            measure(
-                {"model": "labels", "lr": lr, "seed": seed},
-                partial(student_run, lr, seed),
-            )
+            with LOG.claim(model="labels", lr=lr, seed=seed) as run:
+                if run:
+                    run |= train_student(lr, seed)
             continue
         weights = dict(zip(("temperature", "soft_weight"), cell, strict=True))
-        measure(
-            {"model": "distilled", "lr": lr, "seed": seed} | weights,
-            partial(student_run, lr, seed, teacher, **weights),
-        )
+        with LOG.claim(model="distilled", lr=lr, seed=seed, **weights) as run:
+            if run:
+                run |= train_student(lr, seed, teacher, **weights)
+
+
+def last(history: History) -> dict:
+    """What the last epoch measured on validation."""
+    return {"val_errors": history.val_errors[-1], "val_loss": history.val_loss[-1]}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ other runs train on all 60,000 images and count errors on the test images.
 """
 
 import sys
+from collections.abc import Callable
 from functools import cache, partial
 
 import torch
@@ -106,13 +107,15 @@ def student_of_labels(seed: int, train: Split, settings: dict, units=800) -> MLP
     return student
 
 
-def student_of(teacher: MLP, seed: int, train: Split, settings, soft, units=800) -> MLP:
-    """The same student, taught by soft targets."""
+def student_of(
+    teacher: Callable[[], MLP], seed: int, train: Split, settings, soft, units=800
+) -> MLP:
+    """The same student, taught by the soft targets of ``teacher()``."""
     torch.manual_seed(seed)
     student = MLP((units, units))
     distill(
         student,
-        teacher,
+        teacher(),
         train,
         None,
         TrainConfig(seed=seed, **FAST, **settings),
@@ -121,71 +124,59 @@ def student_of(teacher: MLP, seed: int, train: Split, settings, soft, units=800)
     return student
 
 
+def record(counted: str, split: Split, build: Callable[[], MLP], **settings) -> None:
+    """Unless the run is recorded: build its network, count its errors on ``split``."""
+    with LOG.claim(**settings) as run:
+        if run:
+            run[counted] = count_errors(build(), split)
+
+
 def choose() -> None:
-    """Learning rates and epochs of the three trainings, on validation."""
+    """Learning rates and dropout of the three trainings, on validation."""
     train, val, seed = mnist().train, mnist().val, CHOICE_SEEDS[0]
     for dropout, input_dropout in ((0.5, 0.2), (0.3, 0.1)):
-        rates = {"dropout": dropout, "input_dropout": input_dropout}
-        settings = TEACHER | rates
-        with LOG.claim(
-            experiment="choose", model="teacher", seed=seed, **settings
-        ) as run:
-            if run:
-                teacher = trained_teacher(seed, train, settings)
-                run["val_errors"] = count_errors(teacher, val)
+        settings = TEACHER | {"dropout": dropout, "input_dropout": input_dropout}
+        build = partial(trained_teacher, seed, train, settings)
+        this = {"experiment": "choose", "model": "teacher", "seed": seed}
+        record("val_errors", val, build, **this, **settings)
     for lr in (0.05, 0.1, 0.2, 0.4):
         settings = LABELS | {"lr": lr}
-        with LOG.claim(
-            experiment="choose", model="labels", seed=seed, **settings
-        ) as run:
-            if run:
-                student = student_of_labels(seed, train, settings)
-                run["val_errors"] = count_errors(student, val)
+        build = partial(student_of_labels, seed, train, settings)
+        this = {"experiment": "choose", "model": "labels", "seed": seed}
+        record("val_errors", val, build, **this, **settings)
+    teacher = partial(trained_teacher, seed, train)
     for lr in (0.005, 0.01, 0.02, 0.05):
         settings = DISTILLED | {"lr": lr}
-        with LOG.claim(
-            experiment="choose", model="distilled", seed=seed, **settings, **SOFT
-        ) as run:
-            if run:
-                teacher = trained_teacher(seed, train)
-                student = student_of(teacher, seed, train, settings, SOFT)
-                run["val_errors"] = count_errors(student, val)
+        build = partial(student_of, teacher, seed, train, settings, SOFT)
+        # A student's errors belong to its teacher: with another one, choose again.
+        this = {"experiment": "choose", "model": "distilled", "teacher": TEACHER}
+        record("val_errors", val, build, **this, seed=seed, **settings, **SOFT)
 
 
 def faithful() -> None:
     """The paper's protocol: three teachers, ten students of each kind."""
     train, test = all_train(), mnist().test
     for seed in TEACHER_SEEDS:
-        with LOG.claim(
-            experiment="faithful", model="teacher", seed=seed, **TEACHER
-        ) as run:
-            if run:
-                run["test_errors"] = count_errors(trained_teacher(seed, train), test)
+        build = partial(trained_teacher, seed, train)
+        this = {"experiment": "faithful", "model": "teacher", "seed": seed}
+        record("test_errors", test, build, **this, **TEACHER)
     for seed in STUDENT_SEEDS:
-        with LOG.claim(
-            experiment="faithful", model="labels", seed=seed, **LABELS
-        ) as run:
-            if run:
-                student = student_of_labels(seed, train, LABELS)
-                run["test_errors"] = count_errors(student, test)
+        build = partial(student_of_labels, seed, train, LABELS)
+        this = {"experiment": "faithful", "model": "labels", "seed": seed}
+        record("test_errors", test, build, **this, **LABELS)
         of = TEACHER_SEEDS[seed % len(TEACHER_SEEDS)]
-        with LOG.claim(
-            experiment="faithful",
-            model="distilled",
-            seed=seed,
-            teacher_seed=of,
-            **DISTILLED,
-            **SOFT,
-        ) as run:
-            if run:
-                teacher = trained_teacher(of, train)
-                student = student_of(teacher, seed, train, DISTILLED, SOFT)
-                run["test_errors"] = count_errors(student, test)
+        teacher = partial(trained_teacher, of, train)
+        build = partial(student_of, teacher, seed, train, DISTILLED, SOFT)
+        this = {"experiment": "faithful", "model": "distilled", "seed": seed}
+        record("test_errors", test, build, **this, teacher_seed=of, **DISTILLED, **SOFT)
 
 
 def width() -> None:
     """Which temperature for which width; each cell of the table at its best rate."""
     train, val, test = mnist().train, mnist().val, mnist().test
+    chooser = CHOICE_SEEDS[0]
+    teacher = partial(trained_teacher, chooser, train)
+    final_teacher = partial(trained_teacher, TEACHER_SEEDS[0], all_train())
     for units in WIDTHS:
         for temperature in TEMPERATURES:
             soft = SOFT | {"temperature": temperature}
@@ -195,43 +186,25 @@ def width() -> None:
                     "experiment": "choose width",
                     "model": "distilled",
                     "units": units,
-                    "seed": CHOICE_SEEDS[0],
+                    "seed": chooser,
                     "lr": lr,
                     **WIDTH,
                     **soft,
                 }
-                with LOG.claim(**key) as run:
-                    if run:
-                        student = student_of(
-                            trained_teacher(CHOICE_SEEDS[0], train),
-                            CHOICE_SEEDS[0],
-                            train,
-                            WIDTH | {"lr": lr},
-                            soft,
-                            units,
-                        )
-                        run["val_errors"] = count_errors(student, val)
+                rate = WIDTH | {"lr": lr}
+                build = partial(student_of, teacher, chooser, train, rate, soft, units)
+                record("val_errors", val, build, **key)
                 for run in LOG.runs(**key):
                     errors[lr] = run["val_errors"]
             if len(errors) < 3:
                 continue  # another process is at one of them and will go on with it
             settings = WIDTH | {"lr": min(errors, key=errors.get)}
             for seed in WIDTH_SEEDS:
-                with LOG.claim(
-                    experiment="width",
-                    model="distilled",
-                    units=units,
-                    seed=seed,
-                    teacher_seed=TEACHER_SEEDS[0],
-                    **settings,
-                    **soft,
-                ) as run:
-                    if run:
-                        teacher = trained_teacher(TEACHER_SEEDS[0], all_train())
-                        student = student_of(
-                            teacher, seed, all_train(), settings, soft, units
-                        )
-                        run["test_errors"] = count_errors(student, test)
+                student = (seed, all_train(), settings, soft, units)
+                build = partial(student_of, final_teacher, *student)
+                this = {"experiment": "width", "model": "distilled", "units": units}
+                this |= {"seed": seed, "teacher_seed": TEACHER_SEEDS[0]}
+                record("test_errors", test, build, **this, **settings, **soft)
 
 
 # --- digits that the student never sees ---
@@ -272,7 +245,7 @@ def omitted() -> None:
             }
             with LOG.claim(**key) as run:
                 if run:
-                    teacher = trained_teacher(CHOICE_SEEDS[0], mnist().train)
+                    teacher = partial(trained_teacher, CHOICE_SEEDS[0], mnist().train)
                     transfer = only(mnist().train, kept)
                     student = student_of(teacher, seed, transfer, DISTILLED, SOFT)
                     logits = predict_logits(student, mnist().val.images)
@@ -296,7 +269,7 @@ def omitted() -> None:
                 **SOFT,
             ) as run:
                 if run:
-                    teacher = trained_teacher(of, all_train())
+                    teacher = partial(trained_teacher, of, all_train())
                     transfer = only(all_train(), kept)
                     student = student_of(teacher, seed, transfer, DISTILLED, SOFT)
                     logits = predict_logits(student, mnist().test.images)

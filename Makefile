@@ -1,17 +1,19 @@
 # Every command makes what it needs. A fresh machine has to bring Python 3.11 or later, make and git.
 PYTHON ?= python3
 UV_VERSION := 0.13.9
+TORCHDISTILL_VERSION := 1.1.5
 
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 NOTEBOOKS = $(sort $(wildcard book/*.ipynb))
-EXPERIMENTS = $(filter-out %/runlog.py, $(sort $(wildcard book/experiments/*.py)))
+# Two of the scripts are no experiment to repeat: the record of runs, and the benchmark.
+EXPERIMENTS = $(filter-out %/runlog.py %/bench_training.py, $(sort $(wildcard book/experiments/*.py)))
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book test check lint notebooks experiments serve lock set-repository clean
+.PHONY: help book test check lint notebooks experiments bench serve lock set-repository clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +52,11 @@ notebooks: $(READY)  ## run the chapters again and store their outputs; NAMES="0
 
 experiments: $(READY)  ## do the long runs in book/experiments again, one after the other
 	set -e; for script in $(EXPERIMENTS); do echo "== $$script"; $(PY) "$$script"; done
+
+# torchdistill is needed for nothing else; what it needs itself is in the environment.
+bench: $(READY)  ## time an epoch of distillation, written in four ways; wants a machine with nothing else to do
+	uv pip install --python $(PY) --no-deps torchdistill==$(TORCHDISTILL_VERSION)
+	$(PY) book/experiments/bench_training.py
 
 serve: book  ## build, then show the site on http://127.0.0.1:8000
 	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000

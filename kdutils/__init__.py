@@ -15,7 +15,7 @@ from .evaluate import (
     predict_logits,
 )
 from .losses import LossParts, distillation_loss, kd_loss, soften
-from .models import CNN, MLP, Ensemble, count_parameters
+from .models import CNN, MLP, ConvNet, Ensemble, count_parameters
 from .results import (
     ResultsError,
     environment,
@@ -42,6 +42,7 @@ __all__ = [
     "CNN",
     "MLP",
     "Batch",
+    "ConvNet",
     "DataError",
     "DigitData",
     "Ensemble",

@@ -136,6 +136,44 @@ class CNN(nn.Sequential):
         }
 
 
+class ConvNet(nn.Sequential):
+    """Four convolutions with batch norm and no hidden layer: images ``(N, 1, 28, 28)`` in, logits out.
+
+    5×5 on every second pixel (14×14 places), 3×3, 2×2 average-pooling (7×7), 3×3 without padding (5×5) and once more
+    (3×3). The mean of each channel over these nine places feeds one linear layer. For its number of parameters and
+    multiply–adds it makes fewer errors than :class:`CNN`: most of that one's parameters lie in its hidden layer.
+
+    Args:
+        channels: output channels of the four convolutions.
+        num_classes: C, the number of logits.
+    """
+
+    def __init__(self, channels: tuple[int, int, int, int] = (6, 10, 10, 10), *, num_classes: int = 10) -> None:
+        _check_positive("channels", *channels)
+        _check_positive("num_classes", num_classes)
+        if len(channels) != 4:
+            raise ValueError(f"channels must name 4 convolutions, got {channels!r}")
+        one, two, three, four = channels
+        super().__init__(
+            *_convolution(1, one, kernel_size=5, stride=2, padding=2),
+            *_convolution(one, two, kernel_size=3, padding=1),
+            nn.AvgPool2d(2),
+            *_convolution(two, three, kernel_size=3),
+            *_convolution(three, four, kernel_size=3),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(four, num_classes),
+        )
+        self.to(memory_format=torch.channels_last)  # half the time of the default on a CPU
+        self.config = {"channels": list(channels), "num_classes": num_classes}
+
+
+def _convolution(channels_in: int, channels_out: int, **options) -> list[nn.Module]:
+    # No bias: batch norm subtracts the mean of each channel and adds a bias of its own.
+    convolution = nn.Conv2d(channels_in, channels_out, bias=False, **options)
+    return [convolution, nn.BatchNorm2d(channels_out), nn.ReLU()]
+
+
 def count_parameters(model: nn.Module) -> int:
     """How many numbers the model learns: the sizes of all its parameters, added up."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -13,10 +13,10 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from .models import CNN, MLP
+from .models import CNN, MLP, ConvNet
 
 FORMAT = "kdutils-model-1"
-ARCHITECTURES = {"MLP": MLP, "CNN": CNN}
+ARCHITECTURES = {"MLP": MLP, "CNN": CNN, "ConvNet": ConvNet}
 
 
 class ResultsError(ValueError):
@@ -42,12 +42,12 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         raise
 
 
-def save_model(path: str | Path, model: MLP | CNN, **notes: Any) -> Path:
+def save_model(path: str | Path, model: MLP | CNN | ConvNet, **notes: Any) -> Path:
     """Save the weights to ``path`` (``.safetensors``) and how to rebuild the network beside it (``.json``).
 
     Args:
         path: ends in ``.safetensors``; the folder exists.
-        model: an :class:`~kdutils.models.MLP` or :class:`~kdutils.models.CNN`.
+        model: an :class:`~kdutils.models.MLP`, :class:`~kdutils.models.CNN` or :class:`~kdutils.models.ConvNet`.
         notes: anything JSON can hold, such as ``seed=0, val_errors=91``; it is stored in the sidecar.
 
     Returns:
@@ -55,7 +55,7 @@ def save_model(path: str | Path, model: MLP | CNN, **notes: Any) -> Path:
     """
     path = _weights_path(path)
     if type(model).__name__ not in ARCHITECTURES:
-        raise ResultsError(f"can save {' or '.join(ARCHITECTURES)}, got {type(model).__name__}")
+        raise ResultsError(f"can save {', '.join(ARCHITECTURES)}, got {type(model).__name__}")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     content = safetensors.torch.save(weights)
     sidecar = {
@@ -72,7 +72,7 @@ def save_model(path: str | Path, model: MLP | CNN, **notes: Any) -> Path:
     return path
 
 
-def load_model(path: str | Path) -> MLP | CNN:
+def load_model(path: str | Path) -> MLP | CNN | ConvNet:
     """The network that :func:`save_model` wrote, on the CPU and in eval mode.
 
     Raises:

@@ -1,10 +1,10 @@
-"""The two network families: their shapes, their parameters counted by hand, and the config that rebuilds them."""
+"""The network families: their shapes, their parameters counted by hand, and the config that rebuilds them."""
 
 import pytest
 import torch
 from torch import nn
 
-from kdutils import CNN, MLP, Ensemble, Split, TrainConfig, count_parameters, fit
+from kdutils import CNN, MLP, ConvNet, Ensemble, Split, TrainConfig, count_parameters, fit
 
 IMAGES = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 NETWORKS = [
@@ -14,6 +14,8 @@ NETWORKS = [
     lambda: MLP((20, 10), max_norm=2.0),
     lambda: CNN((4,), hidden=6),
     lambda: CNN((2, 3, 4, 5), hidden=6, dropout=0.5, num_classes=4),
+    lambda: ConvNet(),
+    lambda: ConvNet((2, 3, 4, 5), num_classes=4),
 ]
 
 
@@ -39,6 +41,24 @@ def test_the_default_mlp_is_hintons_student():
 def test_the_default_cnn_has_the_parameters_counted_by_hand():
     convolutions = (1 * 9 * 16 + 16) + (16 * 9 * 32 + 32)
     assert count_parameters(CNN()) == convolutions + (32 * 7 * 7 * 64 + 64) + (64 * 10 + 10)
+
+
+def test_the_default_convnet_has_the_parameters_counted_by_hand():
+    convolutions = 25 * 6 + 9 * 6 * 10 + 9 * 10 * 10 + 9 * 10 * 10
+    batch_norm = 2 * (6 + 10 + 10 + 10)
+    assert count_parameters(ConvNet()) == convolutions + batch_norm + (10 * 10 + 10)
+
+
+def test_a_convnet_sees_every_pixel_and_ends_in_nine_places():
+    sizes = []
+    model = ConvNet().eval()
+    for layer in model:
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda module, images, maps: sizes.append(tuple(maps.shape[2:])))
+    images = IMAGES.clone().requires_grad_()
+    model(images).square().sum().backward()
+    assert sizes == [(14, 14), (14, 14), (5, 5), (3, 3)]
+    assert (images.grad.abs().sum(dim=0) > 0).float().mean() > 0.95
 
 
 def test_frozen_parameters_count_and_buffers_do_not():
@@ -71,6 +91,9 @@ def test_input_dropout_drops_pixels_and_only_while_training():
         (lambda: CNN(hidden=0), "hidden must be .* got 0"),
         (lambda: CNN(()), r"channels must name 1 to 4 convolutions .* got \(\)"),
         (lambda: CNN((1, 2, 3, 4, 5)), r"channels must name 1 to 4 convolutions .* got \(1, 2, 3, 4, 5\)"),
+        (lambda: ConvNet((1, 2, 3)), r"channels must name 4 convolutions, got \(1, 2, 3\)"),
+        (lambda: ConvNet((1, 2, 3, 0)), "channels must be .* got 0"),
+        (lambda: ConvNet(num_classes=0), "num_classes must be .* got 0"),
     ],
 )
 def test_a_bad_size_is_named(build, message):

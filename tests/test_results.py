@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from kdutils import CNN, MLP, ResultsError, load_model, load_results, predict_logits, results, save_model, save_results
+from kdutils import (
+    CNN,
+    MLP,
+    ConvNet,
+    ResultsError,
+    load_model,
+    load_results,
+    predict_logits,
+    results,
+    save_model,
+    save_results,
+)
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["kdutils"])
@@ -21,6 +32,7 @@ MODELS = {
     "MLP": lambda: MLP((20, 12), dropout=0.5, input_dropout=0.2),
     "linear": lambda: MLP((), num_classes=3),
     "CNN": lambda: CNN((4, 6, 8), hidden=16, dropout=0.5, num_classes=7),
+    "ConvNet": lambda: ConvNet((3, 4, 5, 6), num_classes=7),
 }
 
 
@@ -149,7 +161,7 @@ def test_the_sidecar_of_another_model_is_refused(saved, tmp_path):
 
 
 def test_a_foreign_network_a_foreign_name_and_an_absent_file_are_refused(tmp_path):
-    with pytest.raises(ResultsError, match="can save MLP or CNN, got Linear"):
+    with pytest.raises(ResultsError, match="can save MLP, CNN, ConvNet, got Linear"):
         save_model(tmp_path / "a.safetensors", torch.nn.Linear(2, 2))
     for act in (lambda path: save_model(path, MLP((8,))), load_model):
         with pytest.raises(ResultsError, match=r"must end in .safetensors, got .*a\.pt"):

@@ -17,7 +17,8 @@ from functools import cache, partial
 import torch
 from filelock import FileLock
 from runlog import RunLog
-from torch import Tensor
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from kdutils import (
     MLP,
@@ -33,6 +34,7 @@ from kdutils import (
     random_shift,
     save_model,
 )
+from kdutils.results import write_atomically
 
 LOG = RunLog("hinton-2015")
 TEACHER_SEEDS = (0, 1, 2)
@@ -72,31 +74,34 @@ def only(split: Split, classes: tuple[int, ...]) -> Split:
     return split[torch.isin(split.labels, torch.tensor(classes))]
 
 
-def trained_teacher(seed: int, train: Split, settings: dict = TEACHER) -> MLP:
-    """2×1200 units with dropout and short weights (arXiv 1207.0580), on shifted images.
+def kept(name: str, build: Callable[[], nn.Module], *training, **options) -> nn.Module:
+    """A trained network from the scratch folder; if it is not there, ``fit`` makes it.
 
-    Kept in the scratch folder, since several experiments use it.
+    For networks that several runs use. One process trains it, the others wait.
     """
-    name = "-".join(map(str, ("teacher", seed, len(train), *settings.values())))
     path = LOG.scratch / f"{name}.safetensors"
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            settings = dict(settings)
-            rates = {key: settings.pop(key) for key in ("dropout", "input_dropout")}
-            torch.manual_seed(seed)
-            teacher = MLP((1200, 1200), **rates, max_norm=15**0.5)
-            checkpoint = path.with_suffix(".checkpoint")
-            fit(
-                teacher,
-                train,
-                None,
-                TrainConfig(seed=seed, progress=True, **FAST, **settings),
-                augment=partial(random_shift, pixels=2),
-                checkpoint=checkpoint,
-            )
-            save_model(path, teacher)
+            network, checkpoint = build(), path.with_suffix(".checkpoint")
+            fit(network, *training, checkpoint=checkpoint, **options)
+            save_model(path, network)
             checkpoint.unlink()
     return load_model(path)
+
+
+def trained_teacher(seed: int, train: Split, settings: dict = TEACHER) -> MLP:
+    """2×1200 units, dropout and short weights (arXiv 1207.0580), on shifted images."""
+    name = "-".join(map(str, ("teacher", seed, len(train), *settings.values())))
+    settings = dict(settings)
+    rates = {key: settings.pop(key) for key in ("dropout", "input_dropout")}
+    config = TrainConfig(seed=seed, progress=True, **FAST, **settings)
+
+    def build() -> MLP:
+        torch.manual_seed(seed)
+        return MLP((1200, 1200), **rates, max_norm=15**0.5)
+
+    shift = partial(random_shift, pixels=2)
+    return kept(name, build, train, None, config, augment=shift)
 
 
 def student_of_labels(seed: int, train: Split, settings: dict, units=800) -> MLP:
@@ -134,8 +139,12 @@ def record(counted: str, split: Split, build: Callable[[], MLP], **settings) -> 
 def choose() -> None:
     """Learning rates and dropout of the three trainings, on validation."""
     train, val, seed = mnist().train, mnist().val, CHOICE_SEEDS[0]
-    for dropout, input_dropout in ((0.5, 0.2), (0.3, 0.1)):
-        settings = TEACHER | {"dropout": dropout, "input_dropout": input_dropout}
+    for other in (
+        {"dropout": 0.5, "input_dropout": 0.2, "epochs": 100},
+        {"dropout": 0.3, "input_dropout": 0.1, "epochs": 100},
+        {"dropout": 0.3, "input_dropout": 0.1, "epochs": 200},
+    ):
+        settings = TEACHER | other
         build = partial(trained_teacher, seed, train, settings)
         this = {"experiment": "choose", "model": "teacher", "seed": seed}
         record("val_errors", val, build, **this, **settings)
@@ -160,6 +169,7 @@ def faithful() -> None:
         build = partial(trained_teacher, seed, train)
         this = {"experiment": "faithful", "model": "teacher", "seed": seed}
         record("test_errors", test, build, **this, **TEACHER)
+    store_logits(TEACHER_SEEDS[0])
     for seed in STUDENT_SEEDS:
         build = partial(student_of_labels, seed, train, LABELS)
         this = {"experiment": "faithful", "model": "labels", "seed": seed}
@@ -169,6 +179,17 @@ def faithful() -> None:
         build = partial(student_of, teacher, seed, train, DISTILLED, SOFT)
         this = {"experiment": "faithful", "model": "distilled", "seed": seed}
         record("test_errors", test, build, **this, teacher_seed=of, **DISTILLED, **SOFT)
+
+
+def store_logits(seed: int) -> None:
+    """A teacher's logits for the 60,000 images, for whoever trains a student again.
+
+    The teacher itself has nine megabytes, its logits in half precision have one.
+    """
+    path = LOG.path.with_name(f"{LOG.path.stem}-teacher-logits.safetensors")
+    if not path.exists():
+        logits = predict_logits(trained_teacher(seed, all_train()), all_train().images)
+        write_atomically(path, save({"logits": logits.half()}))
 
 
 def width() -> None:
@@ -282,17 +303,17 @@ def omitted() -> None:
                     run["bias_sweep"] = sweep
 
 
-EXPERIMENTS = {
-    "choose": choose,
-    "faithful": faithful,
-    "width": width,
-    "omitted": omitted,
-}
+def main(experiments: dict[str, Callable[[], None]]) -> None:
+    """Run the experiments named on the command line, or all of them."""
+    names = sys.argv[1:] or list(experiments)
+    unknown = [name for name in names if name not in experiments]
+    if unknown:
+        sys.exit(f"unknown experiment {', '.join(unknown)}: take {list(experiments)}")
+    for name in names:
+        experiments[name]()
+
 
 if __name__ == "__main__":
-    names = sys.argv[1:] or list(EXPERIMENTS)
-    unknown = [name for name in names if name not in EXPERIMENTS]
-    if unknown:
-        sys.exit(f"unknown experiment {', '.join(unknown)}: take {list(EXPERIMENTS)}")
-    for name in names:
-        EXPERIMENTS[name]()
+    main(
+        {"choose": choose, "faithful": faithful, "width": width, "omitted": omitted},
+    )

@@ -1,0 +1,192 @@
+"""A better teacher for Hinton's student; the smallest network with as few errors.
+
+    python book/experiments/hinton_beaten.py             all that is not recorded yet
+    python book/experiments/hinton_beaten.py smallest    one of the experiments
+
+Results go to the record of hinton_2015.py, book/results/hinton-2015.json. Start it in
+several processes if you like, and stop it when you like.
+
+The teacher is an ensemble of convolutional networks. The transfer set holds several
+views of each training image, and the teacher's logits for each of these views: teacher
+and student see the same. Everything is chosen on 10,000 validation images, by the runs
+called "choose …", with teachers that are trained on the other 50,000.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+import torch
+from filelock import FileLock
+from hinton_2015 import CHOICE_SEEDS, LOG, all_train, kept, main, mnist, record
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from kdutils import (
+    MLP,
+    ConvNet,
+    Ensemble,
+    Split,
+    TrainConfig,
+    cache_logits,
+    count_errors,
+    count_multiply_adds,
+    count_parameters,
+    fit,
+    kd_loss,
+    random_warp,
+    save_model,
+)
+
+FAST = {"batch_size": 256, "precision": "bfloat16"}
+VIEWS = {"degrees": 10.0, "scale": 0.1, "shear": 0.1, "pixels": 1.5, "elastic": 1.0}
+MEMBER = {"channels": [32, 64, 96, 128], "lr": 0.1, "weight_decay": 5e-4, "epochs": 30}
+MEMBER_SEEDS = (0, 1, 2, 3)  # one teacher together
+CHOICE_MEMBERS = (100, 101)
+COPIES = 12  # views of each image in the transfer set; the first is the image itself
+SEEDS = range(5)
+
+# Passes over all views. Without a temperature the targets are the labels.
+STUDENT = {"temperature": 4.0, "lr": 0.1, "passes": 10}
+STUDENT_OF_LABELS = {"temperature": None, "lr": 0.1, "passes": 10}
+TINY = {"temperature": 4.0, "lr": 0.1, "passes": 10}
+TINY_OF_LABELS = {"temperature": None, "lr": 0.1, "passes": 10}
+TINY_CHANNELS = ([6, 10, 10, 10], [5, 8, 8, 10], [4, 6, 8, 8])
+SMALLEST = TINY_CHANNELS[0]  # the one that is kept
+
+
+# --- teacher and transfer set ---
+
+
+def member(seed: int, train: Split) -> ConvNet:
+    """One network of the teacher; it sees a new view of each image in each epoch."""
+    name = "-".join(map(str, ("member", seed, len(train), *MEMBER.values())))
+    settings = dict(MEMBER)
+    channels = settings.pop("channels")
+
+    def build() -> ConvNet:
+        torch.manual_seed(seed)
+        return ConvNet(channels)
+
+    config = TrainConfig(seed=seed, progress=True, **FAST, **settings)
+    warp = partial(random_warp, **VIEWS)
+    return kept(name, build, train, None, config, augment=warp)
+
+
+def teacher(train: Split) -> Ensemble:
+    """The mean of several networks' logits."""
+    seeds = MEMBER_SEEDS if len(train) == len(all_train()) else CHOICE_MEMBERS
+    return Ensemble([member(seed, train) for seed in seeds])
+
+
+@lru_cache(maxsize=1)  # gigabytes
+def transfer_set(train_size: int) -> tuple[Split, Tensor]:
+    """Views of the training images, and the teacher's logits for them."""
+    train = all_train() if train_size == len(all_train()) else mnist().train
+    generator = torch.Generator().manual_seed(0)
+    images = torch.empty(COPIES, *train.images.shape)
+    images[0] = train.images
+    for copy in images[1:]:
+        for place in range(0, len(train), 5000):
+            some = slice(place, place + 5000)
+            copy[some] = random_warp(train.images[some], generator, **VIEWS)
+    views = Split(images.flatten(0, 1), train.labels.repeat(COPIES))
+    path = LOG.scratch / f"logits-{train_size}-{COPIES}.safetensors"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = cache_logits(teacher(train), views.images).float()
+            save_file({"logits": logits}, path)
+    return views, load_file(path)["logits"]
+
+
+def student(
+    build: Callable[[], nn.Module],
+    seed: int,
+    train: Split,
+    lr: float,
+    passes: int,
+    temperature: float | None = None,
+) -> nn.Module:
+    """A network that learns from the views: soft targets or, without T, labels."""
+    views, teacher_logits = transfer_set(len(train))
+    torch.manual_seed(seed)
+    network = build()
+    config = TrainConfig(epochs=passes, lr=lr, seed=seed, **FAST)
+    if temperature is None:
+        fit(network, views, None, config)
+    else:
+
+        def soft_loss(logits, batch):
+            return kd_loss(logits, teacher_logits[batch.index], temperature)
+
+        fit(network, views, None, config, loss=soft_loss)
+    return network
+
+
+# --- choices, on validation ---
+
+
+def choose() -> None:
+    """Temperature and learning rate of the large student and of the smallest."""
+    train, val = mnist().train, mnist().val
+    for seed in CHOICE_MEMBERS:
+        this = {"experiment": "choose beaten", "model": "member", "seed": seed}
+        record("val_errors", val, partial(member, seed, train), **this, **MEMBER)
+    this = {"experiment": "choose beaten", "model": "ensemble"}
+    this |= {"members": list(CHOICE_MEMBERS)}
+    record("val_errors", val, partial(teacher, train), **this, **MEMBER)
+    seed = CHOICE_SEEDS[0]
+    builds = {"student": MLP, "smallest": partial(ConvNet, TINY_CHANNELS[0])}
+    for model, build in builds.items():
+        for temperature in (None, 2.0, 4.0, 8.0):
+            for lr in (0.05, 0.1, 0.2):
+                how = {"lr": lr, "passes": 4, "temperature": temperature}
+                this = {"experiment": "choose beaten", "model": model, "seed": seed}
+                trained = partial(student, build, seed, train, **how)
+                record("val_errors", val, trained, **this, **how)
+
+
+# --- the networks themselves, on the test set ---
+
+
+def beaten() -> None:
+    """The teacher, and Hinton's student taught by it."""
+    train, test = all_train(), mnist().test
+    for seed in MEMBER_SEEDS:
+        this = {"experiment": "beaten", "model": "member", "seed": seed}
+        record("test_errors", test, partial(member, seed, train), **this, **MEMBER)
+    this = {"experiment": "beaten", "model": "ensemble", "members": list(MEMBER_SEEDS)}
+    record("test_errors", test, partial(teacher, train), **this, **MEMBER)
+    for seed in SEEDS:
+        this = {"experiment": "beaten", "seed": seed}
+        network_run(MLP, model="distilled", **this, **STUDENT)
+        network_run(MLP, model="labels", **this, **STUDENT_OF_LABELS)
+
+
+def smallest() -> None:
+    """Ever smaller networks, each taught by the teacher and by the labels."""
+    for channels in TINY_CHANNELS:
+        build = partial(ConvNet, channels)
+        for seed in SEEDS:
+            this = {"experiment": "smallest", "channels": channels, "seed": seed}
+            network_run(build, model="distilled", **this, **TINY)
+            network_run(build, model="labels", **this, **TINY_OF_LABELS)
+
+
+def network_run(build: Callable[[], nn.Module], **settings) -> None:
+    """Unless it is recorded: train one network, count its errors, keep the first."""
+    with LOG.claim(**settings) as run:
+        if run:
+            how = {name: settings[name] for name in ("lr", "passes", "temperature")}
+            network = student(build, settings["seed"], all_train(), **how)
+            run["parameters"] = count_parameters(network)
+            run["multiply_adds"] = count_multiply_adds(network)
+            run["test_errors"] = count_errors(network, mnist().test)
+            taught_first = settings["model"] == "distilled" and settings["seed"] == 0
+            if taught_first and settings.get("channels", SMALLEST) == SMALLEST:
+                name = f"hinton-2015-{settings['experiment']}.safetensors"
+                save_model(LOG.path.with_name(name), network.half(), run=run)
+
+
+if __name__ == "__main__":
+    main({"choose": choose, "beaten": beaten, "smallest": smallest})

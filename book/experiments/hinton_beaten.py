@@ -14,6 +14,7 @@ called "choose …", with teachers that are trained on the other 50,000.
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from itertools import product
 
 import torch
 from filelock import FileLock
@@ -44,6 +45,7 @@ MEMBER_SEEDS = (0, 1, 2, 3)  # one teacher together
 CHOICE_MEMBERS = (100, 101)
 COPIES = 12  # views of each image in the transfer set; the first is the image itself
 SEEDS = range(5)
+TINY_SEEDS = range(3)
 
 # Passes over all views. Without a temperature the targets are the labels.
 STUDENT = {"temperature": 4.0, "lr": 0.1, "passes": 10}
@@ -136,14 +138,21 @@ def choose() -> None:
     this |= {"members": list(CHOICE_MEMBERS)}
     record("val_errors", val, partial(teacher, train), **this, **MEMBER)
     seed = CHOICE_SEEDS[0]
-    builds = {"student": MLP, "smallest": partial(ConvNet, TINY_CHANNELS[0])}
-    for model, build in builds.items():
-        for temperature in (None, 2.0, 4.0, 8.0):
-            for lr in (0.05, 0.1, 0.2):
-                how = {"lr": lr, "passes": 4, "temperature": temperature}
-                this = {"experiment": "choose beaten", "model": model, "seed": seed}
-                trained = partial(student, build, seed, train, **how)
-                record("val_errors", val, trained, **this, **how)
+    grids = {
+        "student": (MLP, (None, 2.0, 4.0, 8.0), (0.05, 0.1, 0.2)),
+        "smallest": (partial(ConvNet, TINY_CHANNELS[0]), (None, 2.0, 4.0), (0.1, 0.2)),
+    }
+    for model, (build, temperatures, rates) in grids.items():
+        for temperature, lr in product(temperatures, rates):
+            how = {"lr": lr, "passes": 4, "temperature": temperature}
+            this = {"experiment": "choose beaten", "model": model, "seed": seed}
+            record(
+                "val_errors",
+                val,
+                partial(student, build, seed, train, **how),
+                **this,
+                **how,
+            )
 
 
 # --- the networks themselves, on the test set ---
@@ -167,7 +176,7 @@ def smallest() -> None:
     """Ever smaller networks, each taught by the teacher and by the labels."""
     for channels in TINY_CHANNELS:
         build = partial(ConvNet, channels)
-        for seed in SEEDS:
+        for seed in TINY_SEEDS:
             this = {"experiment": "smallest", "channels": channels, "seed": seed}
             network_run(build, model="distilled", **this, **TINY)
             network_run(build, model="labels", **this, **TINY_OF_LABELS)

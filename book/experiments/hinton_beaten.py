@@ -139,8 +139,12 @@ def choose() -> None:
     record("val_errors", val, partial(teacher, train), **this, **MEMBER)
     seed = CHOICE_SEEDS[0]
     grids = {
-        "student": (MLP, (None, 2.0, 4.0, 8.0), (0.05, 0.1, 0.2)),
-        "smallest": (partial(ConvNet, TINY_CHANNELS[0]), (None, 2.0, 4.0), (0.1, 0.2)),
+        "student": (MLP, (None, 1.0, 2.0, 4.0, 8.0), (0.05, 0.1, 0.2)),
+        "smallest": (
+            partial(ConvNet, TINY_CHANNELS[0]),
+            (None, 1.0, 2.0, 4.0),
+            (0.1, 0.2),
+        ),
     }
     for model, (build, temperatures, rates) in grids.items():
         for temperature, lr in product(temperatures, rates):

@@ -55,7 +55,8 @@ def random_warp(
         elastic: standard deviation in pixels of a 5×5 grid of random shifts, spread smoothly over the image; 0 is
             no bending.
 
-    Source: affine and elastic distortions of digits, Simard, Steinkraus & Platt, ICDAR 2003.
+    Source: affine and elastic distortions of digits, Simard, Steinkraus & Platt, ICDAR 2003,
+    doi 10.1109/ICDAR.2003.1227801.
     """
     for name, value in (("degrees", degrees), ("shear", shear), ("pixels", pixels), ("elastic", elastic)):
         if value < 0:

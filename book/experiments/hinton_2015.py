@@ -108,7 +108,7 @@ def student_of_labels(seed: int, train: Split, settings: dict, units=800) -> MLP
     """Two hidden layers, nothing that regularises them, images as they are."""
     torch.manual_seed(seed)
     student = MLP((units, units))
-    fit(student, train, None, TrainConfig(seed=seed, **FAST, **settings))
+    fit(student, train, None, TrainConfig(seed=seed, **FAST | settings))
     return student
 
 
@@ -123,7 +123,7 @@ def student_of(
         teacher(),
         train,
         None,
-        TrainConfig(seed=seed, **FAST, **settings),
+        TrainConfig(seed=seed, **FAST | settings),
         **soft,
     )
     return student
@@ -154,12 +154,15 @@ def choose() -> None:
         this = {"experiment": "choose", "model": "labels", "seed": seed}
         record("val_errors", val, build, **this, **settings)
     teacher = partial(trained_teacher, seed, train)
-    for lr in (0.005, 0.01, 0.02, 0.05):
-        settings = DISTILLED | {"lr": lr}
-        build = partial(student_of, teacher, seed, train, settings, SOFT)
+    others = [{"lr": lr} for lr in (0.005, 0.01, 0.02, 0.03, 0.05)]
+    others += [{"epochs": 150}, {"precision": "float32"}]
+    trials = [(DISTILLED | other, SOFT) for other in others]
+    trials.append((DISTILLED, SOFT | {"soft_weight": 0.9}))
+    for settings, soft in trials:
+        build = partial(student_of, teacher, seed, train, settings, soft)
         # A student's errors belong to its teacher: with another one, choose again.
         this = {"experiment": "choose", "model": "distilled", "teacher": TEACHER}
-        record("val_errors", val, build, **this, seed=seed, **settings, **SOFT)
+        record("val_errors", val, build, **this, seed=seed, **settings, **soft)
 
 
 def faithful() -> None:

@@ -140,8 +140,8 @@ class ConvNet(nn.Sequential):
     """Four convolutions with batch norm and no hidden layer: images ``(N, 1, 28, 28)`` in, logits out.
 
     5×5 on every second pixel (14×14 places), 3×3, 2×2 average-pooling (7×7), 3×3 without padding (5×5) and once more
-    (3×3). The mean of each channel over these nine places feeds one linear layer. For its number of parameters and
-    multiply–adds it makes fewer errors than :class:`CNN`: most of that one's parameters lie in its hidden layer.
+    (3×3). The mean of each channel over these nine places feeds one linear layer. Made for few parameters: most of
+    those of a :class:`CNN` lie in its hidden layer.
 
     Args:
         channels: output channels of the four convolutions.

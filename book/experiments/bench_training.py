@@ -187,6 +187,7 @@ def memory(name: str) -> int:
 
 def measure(way: str, student_name: str, batch_size: int) -> dict:
     """One way to distil, in this process."""
+    torch.manual_seed(0)
     teacher, student = load_model(TEACHER), STUDENTS[student_name]()
     student(torch.zeros(batch_size, 1, 28, 28)).sum().backward()  # libraries are loaded
     student.zero_grad()
@@ -195,7 +196,6 @@ def measure(way: str, student_name: str, batch_size: int) -> dict:
     train, val = data.train, data.val
     del data
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-    torch.manual_seed(0)
     if way == "kdutils":
         seconds = with_kdutils(student, teacher, train, val, batch_size)
     elif way == "torchdistill":

@@ -12,6 +12,7 @@ and student see the same. Everything is chosen on 10,000 validation images, by t
 called "choose …", with teachers that are trained on the other 50,000.
 """
 
+import hashlib
 from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import product
@@ -34,6 +35,7 @@ from kdutils import (
     count_parameters,
     fit,
     kd_loss,
+    pick_device,
     random_warp,
     save_model,
 )
@@ -90,13 +92,18 @@ def transfer_set(train_size: int) -> tuple[Split, Tensor]:
             some = slice(place, place + 5000)
             copy[some] = random_warp(train.images[some], generator, **VIEWS)
     views = Split(images.flatten(0, 1), train.labels.repeat(COPIES))
-    path = LOG.scratch / f"logits-{train_size}-{COPIES}.safetensors"
+    # Named after all that the logits depend on: others must never be taken for these.
+    made_of = repr((train_size, COPIES, VIEWS, MEMBER, MEMBER_SEEDS, CHOICE_MEMBERS))
+    name = hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    path = LOG.scratch / f"logits-{name}.safetensors"
+    device = pick_device()
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits = cache_logits(teacher(train), views.images).float()
+            answering = teacher(train).to(device)
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                logits = cache_logits(answering, views.images).float()
             save_file({"logits": logits}, path)
-    return views, load_file(path)["logits"]
+    return views, load_file(path)["logits"].to(device)
 
 
 def student(
@@ -179,7 +186,7 @@ def smallest() -> None:
 
 
 def network_run(build: Callable[[], nn.Module], **settings) -> None:
-    """Unless it is recorded: train one network, count its errors, keep the first."""
+    """Unless it is recorded: train one network and count its errors."""
     with LOG.claim(**settings) as run:
         if run:
             how = {name: settings[name] for name in ("lr", "passes", "temperature")}
@@ -187,10 +194,11 @@ def network_run(build: Callable[[], nn.Module], **settings) -> None:
             run["parameters"] = count_parameters(network)
             run["multiply_adds"] = count_multiply_adds(network)
             run["test_errors"] = count_errors(network, mnist().test)
-            taught_first = settings["model"] == "distilled" and settings["seed"] == 0
-            if taught_first and settings.get("channels", SMALLEST) == SMALLEST:
-                name = f"hinton-2015-{settings['experiment']}.safetensors"
-                save_model(LOG.path.with_name(name), network.half(), run=run)
+            # Hinton's student has megabytes; only the smallest network is kept.
+            first = settings["model"] == "distilled" and settings["seed"] == 0
+            if first and settings.get("channels") == SMALLEST:
+                path = LOG.path.with_name("hinton-2015-smallest.safetensors")
+                save_model(path, network, run=run)
 
 
 if __name__ == "__main__":

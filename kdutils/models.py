@@ -137,41 +137,39 @@ class CNN(nn.Sequential):
 
 
 class ConvNet(nn.Sequential):
-    """Four convolutions with batch norm and no hidden layer: images ``(N, 1, 28, 28)`` in, logits out.
+    """3×3 convolutions with batch norm, no hidden layer: images ``(N, 1, 28, 28)`` in, logits ``(N, num_classes)`` out.
 
-    5×5 on every second pixel (14×14 places), 3×3, 2×2 average-pooling (7×7), 3×3 without padding (5×5) and once more
-    (3×3). The mean of each channel over these nine places feeds one linear layer. Made for few parameters: most of
-    those of a :class:`CNN` lie in its hidden layer.
+    Three stages see the image at 28×28, 14×14 and 7×7 places; 2×2 average-pooling leads from one to the next. The
+    convolutions of the last stage have no padding, so each trims the map by one place on every side. The mean of each
+    channel over the places that are left feeds one linear layer. Made for few parameters: most of those of a
+    :class:`CNN` lie in its hidden layer.
 
     Args:
-        channels: output channels of the four convolutions.
+        stages: output channels of the convolutions of each stage; the last stage has at most three.
         num_classes: C, the number of logits.
     """
 
-    def __init__(self, channels: tuple[int, int, int, int] = (6, 10, 10, 10), *, num_classes: int = 10) -> None:
-        _check_positive("channels", *channels)
+    def __init__(self, stages: Sequence[Sequence[int]] = ((6,), (10,), (10, 10)), *, num_classes: int = 10) -> None:
+        if len(stages) != 3 or not all(stages) or len(stages[-1]) > 3:
+            raise ValueError(
+                "stages must name the convolutions of 3 stages, at least one in each and at most 3 in the last,"
+                f" got {stages!r}"
+            )
+        _check_positive("stages", *(width for stage in stages for width in stage))
         _check_positive("num_classes", num_classes)
-        if len(channels) != 4:
-            raise ValueError(f"channels must name 4 convolutions, got {channels!r}")
-        one, two, three, four = channels
-        super().__init__(
-            *_convolution(1, one, kernel_size=5, stride=2, padding=2),
-            *_convolution(one, two, kernel_size=3, padding=1),
-            nn.AvgPool2d(2),
-            *_convolution(two, three, kernel_size=3),
-            *_convolution(three, four, kernel_size=3),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(four, num_classes),
-        )
+        layers: list[nn.Module] = []
+        maps_in = 1
+        for stage, padding in zip(stages, (1, 1, 0), strict=True):
+            if layers:
+                layers.append(nn.AvgPool2d(2))
+            for maps_out in stage:
+                # No bias: batch norm subtracts the mean of each channel and adds a bias of its own.
+                layers.append(nn.Conv2d(maps_in, maps_out, kernel_size=3, padding=padding, bias=False))
+                layers += [nn.BatchNorm2d(maps_out), nn.ReLU()]
+                maps_in = maps_out
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(maps_in, num_classes))
         self.to(memory_format=torch.channels_last)  # half the time of the default on a CPU
-        self.config = {"channels": list(channels), "num_classes": num_classes}
-
-
-def _convolution(channels_in: int, channels_out: int, **options) -> list[nn.Module]:
-    # No bias: batch norm subtracts the mean of each channel and adds a bias of its own.
-    convolution = nn.Conv2d(channels_in, channels_out, bias=False, **options)
-    return [convolution, nn.BatchNorm2d(channels_out), nn.ReLU()]
+        self.config = {"stages": [list(stage) for stage in stages], "num_classes": num_classes}
 
 
 def count_parameters(model: nn.Module) -> int:

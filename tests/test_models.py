@@ -16,7 +16,7 @@ NETWORKS = [
     lambda: CNN((4,), hidden=6),
     lambda: CNN((2, 3, 4, 5), hidden=6, dropout=0.5, num_classes=4),
     lambda: ConvNet(),
-    lambda: ConvNet((2, 3, 4, 5), num_classes=4),
+    lambda: ConvNet(((2,), (3, 4), (5, 6, 7)), num_classes=4),
 ]
 
 
@@ -45,26 +45,25 @@ def test_the_default_cnn_has_the_parameters_counted_by_hand():
 
 
 def test_the_default_convnet_has_the_parameters_counted_by_hand():
-    convolutions = 25 * 6 + 9 * 6 * 10 + 9 * 10 * 10 + 9 * 10 * 10
+    convolutions = 9 * (1 * 6 + 6 * 10 + 10 * 10 + 10 * 10)
     batch_norm = 2 * (6 + 10 + 10 + 10)
     assert count_parameters(ConvNet()) == convolutions + batch_norm + (10 * 10 + 10)
 
 
 def test_a_convnet_computes_what_its_docstring_says():
-    model = ConvNet((2, 3, 4, 5))
+    model = ConvNet(((2,), (3, 4), (5, 6, 7)))
     model(IMAGES)  # batch norm notes other means and variances than those it starts with
     model.eval()
     convolutions = [layer for layer in model if isinstance(layer, nn.Conv2d)]
     norms = [layer for layer in model if isinstance(layer, nn.BatchNorm2d)]
     maps, sizes = IMAGES, []
-    steps = ({"stride": 2, "padding": 2}, {"padding": 1}, {}, {})
-    for number, (convolution, norm, how) in enumerate(zip(convolutions, norms, steps, strict=True)):
-        maps = F.conv2d(maps, convolution.weight, **how)
-        maps = F.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps).relu()
-        sizes.append(tuple(maps.shape[2:]))
-        if number == 1:
+    for number, (convolution, norm) in enumerate(zip(convolutions, norms, strict=True)):
+        if number in (1, 3):
             maps = F.avg_pool2d(maps, 2)
-    assert sizes == [(14, 14), (14, 14), (5, 5), (3, 3)]
+        maps = F.conv2d(maps, convolution.weight, padding=1 if number < 3 else 0)
+        maps = F.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps).relu()
+        sizes.append(tuple(maps.shape[1:]))
+    assert sizes == [(2, 28, 28), (3, 14, 14), (4, 14, 14), (5, 5, 5), (6, 3, 3), (7, 1, 1)]
     torch.testing.assert_close(model(IMAGES), model[-1](maps.mean(dim=(2, 3))))
 
 
@@ -98,8 +97,10 @@ def test_input_dropout_drops_pixels_and_only_while_training():
         (lambda: CNN(hidden=0), "hidden must be .* got 0"),
         (lambda: CNN(()), r"channels must name 1 to 4 convolutions .* got \(\)"),
         (lambda: CNN((1, 2, 3, 4, 5)), r"channels must name 1 to 4 convolutions .* got \(1, 2, 3, 4, 5\)"),
-        (lambda: ConvNet((1, 2, 3)), r"channels must name 4 convolutions, got \(1, 2, 3\)"),
-        (lambda: ConvNet((1, 2, 3, 0)), "channels must be .* got 0"),
+        (lambda: ConvNet(((1,), (2,))), r"stages must name .* of 3 stages, .* got \(\(1,\), \(2,\)\)"),
+        (lambda: ConvNet(((1,), (), (2,))), "stages must name .* at least one in each"),
+        (lambda: ConvNet(((1,), (2,), (1, 2, 3, 4))), "stages must name .* at most 3 in the last"),
+        (lambda: ConvNet(((1,), (2,), (3, 0))), "stages must be .* got 0"),
         (lambda: ConvNet(num_classes=0), "num_classes must be .* got 0"),
     ],
 )

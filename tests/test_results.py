@@ -32,7 +32,7 @@ MODELS = {
     "MLP": lambda: MLP((20, 12), dropout=0.5, input_dropout=0.2),
     "linear": lambda: MLP((), num_classes=3),
     "CNN": lambda: CNN((4, 6, 8), hidden=16, dropout=0.5, num_classes=7),
-    "ConvNet": lambda: ConvNet((3, 4, 5, 6), num_classes=7),
+    "ConvNet": lambda: ConvNet(((3,), (4,), (5, 6)), num_classes=7),
 }
 
 

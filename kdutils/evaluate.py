@@ -39,8 +39,13 @@ def predict_logits(model: nn.Module, images: Tensor, batch_size: int = 1000) -> 
         raise ValueError("images must hold at least one image, got none")
     device = model_device(model)
     with mode(model, training=False), torch.no_grad():
-        parts = [model(part.to(device)).to(images.device) for part in images.split(batch_size)]
-    return torch.cat(parts)
+        for start in range(0, len(images), batch_size):
+            some = slice(start, start + batch_size)
+            part = model(images[some].to(device))
+            if start == 0:  # one tensor for all: many parts, kept between large activations, leave holes in memory
+                logits = part.new_empty(len(images), *part.shape[1:], device=images.device)
+            logits[some] = part
+    return logits
 
 
 def count_errors(model: nn.Module, split) -> int:

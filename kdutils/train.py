@@ -215,7 +215,6 @@ def _run(model, train, val, config, loss, augment, checkpoint, identity) -> Hist
         epochs = range(len(history.loss), config.epochs)
         for epoch in tqdm(epochs, unit="epoch", disable=not config.progress, file=sys.stderr):
             start = time.perf_counter()
-            terms = []
             for step, batch in enumerate(batches(train, config.batch_size, generator=shuffle, augment=augment)):
                 for group in optimizer.param_groups:
                     group["lr"] = config.lr * (1 - (epoch * steps + step) / (config.epochs * steps))
@@ -223,9 +222,13 @@ def _run(model, train, val, config, loss, augment, checkpoint, identity) -> Hist
                 optimizer.zero_grad()
                 (parts.total if isinstance(parts, LossParts) else parts).backward()
                 optimizer.step()
-                # Kept on the device: reading a value at each step would make a GPU wait.
-                terms.append(torch.stack(parts).detach() if isinstance(parts, LossParts) else parts.detach()[None])
-            _report(history, torch.stack(terms), model, val, epoch)
+                values = torch.stack(parts if isinstance(parts, LossParts) else (parts,)).detach()
+                if step == 0:
+                    terms = values.new_empty(steps, len(values))
+                # Kept on the device: reading a value at each step would make a GPU wait. Kept in one tensor: many
+                # small ones between the large ones of each step leave holes in memory.
+                terms[step] = values
+            _report(history, terms, model, val, epoch)
             history.seconds.append(time.perf_counter() - start)
             if checkpoint is not None:
                 _save(checkpoint, identity, model, optimizer, shuffle, history)

@@ -15,7 +15,6 @@ called "choose …", with teachers that are trained on the other 50,000.
 import hashlib
 from collections.abc import Callable
 from functools import lru_cache, partial
-from itertools import product
 
 import torch
 from filelock import FileLock
@@ -40,20 +39,48 @@ from kdutils import (
     save_model,
 )
 
-VIEWS = {"degrees": 10.0, "scale": 0.1, "shear": 0.1, "pixels": 1.5, "elastic": 1.0}
-MEMBER = {"channels": [32, 64, 96, 128], "lr": 0.1, "weight_decay": 5e-4, "epochs": 30}
+# How far a view may be from its image, for random_warp.
+VIEWS = {
+    "mild": {
+        "degrees": 7.0,
+        "scale": 0.08,
+        "shear": 0.08,
+        "pixels": 1.0,
+        "elastic": 0.6,
+    },
+    "strong": {
+        "degrees": 10.0,
+        "scale": 0.1,
+        "shear": 0.1,
+        "pixels": 1.5,
+        "elastic": 1.0,
+    },
+}
+MEMBER = {
+    "stages": [[16], [32, 48], [64, 96]],
+    "views": "mild",
+    "lr": 0.1,
+    "weight_decay": 5e-4,
+    "epochs": 30,
+}
 MEMBER_SEEDS = (0, 1, 2, 3)  # one teacher together
 CHOICE_MEMBERS = (100, 101)
-COPIES = 12  # views of each image in the transfer set; the first is the image itself
 SEEDS = range(5)
 
-# Passes over all views. Without a temperature the targets are the labels.
-STUDENT = {"temperature": 2.0, "lr": 0.1, "passes": 4}
-STUDENT_OF_LABELS = {"temperature": None, "lr": 0.1, "passes": 4}
-TINY = {"temperature": 2.0, "lr": 0.05, "passes": 4}
-TINY_OF_LABELS = {"temperature": None, "lr": 0.2, "passes": 4}
-TINY_CHANNELS = ([6, 10, 10, 10], [5, 8, 8, 10], [4, 6, 8, 8])
-SMALLEST = TINY_CHANNELS[0]  # the one that is kept
+# Copies: views of each image in the transfer set; the first is the image itself.
+# Passes: over all views. Without a temperature the targets are the labels.
+STUDENT = {
+    "views": "strong",
+    "copies": 12,
+    "temperature": 2.0,
+    "lr": 0.1,
+    "passes": 4,
+}
+STUDENT_OF_LABELS = STUDENT | {"temperature": None}
+TINY = {"views": "mild", "copies": 12, "temperature": 2.0, "lr": 0.1, "passes": 3}
+TINY_OF_LABELS = TINY | {"temperature": None, "lr": 0.2}
+TINY_STAGES = ([[6], [10], [11, 11]], [[6], [10], [10, 10]], [[5], [8], [8, 10]])
+SMALLEST = TINY_STAGES[1]  # the one that is kept
 
 
 # --- teacher and transfer set ---
@@ -61,16 +88,17 @@ SMALLEST = TINY_CHANNELS[0]  # the one that is kept
 
 def member(seed: int, train: Split) -> ConvNet:
     """One network of the teacher; it sees a new view of each image in each epoch."""
-    name = "-".join(map(str, ("member", seed, len(train), *MEMBER.values())))
+    made_of = hashlib.sha256(repr(MEMBER | VIEWS).encode()).hexdigest()[:8]
+    name = f"member-{seed}-{len(train)}-{made_of}"
     settings = dict(MEMBER)
-    channels = settings.pop("channels")
+    stages, views = settings.pop("stages"), settings.pop("views")
 
     def build() -> ConvNet:
         torch.manual_seed(seed)
-        return ConvNet(channels)
+        return ConvNet(stages)
 
     config = TrainConfig(seed=seed, progress=True, **FAST, **settings)
-    warp = partial(random_warp, **VIEWS)
+    warp = partial(random_warp, **VIEWS[views])
     return kept(name, build, train, None, config, augment=warp)
 
 
@@ -81,19 +109,21 @@ def teacher(train: Split) -> Ensemble:
 
 
 @lru_cache(maxsize=1)  # gigabytes
-def transfer_set(train_size: int) -> tuple[Split, Tensor]:
+def transfer_set(train_size: int, views: str, copies: int) -> tuple[Split, Tensor]:
     """Views of the training images, and the teacher's logits for them."""
     train = all_train() if train_size == len(all_train()) else mnist().train
     generator = torch.Generator().manual_seed(0)
-    images = torch.empty(COPIES, *train.images.shape)
+    images = torch.empty(copies, *train.images.shape)
     images[0] = train.images
     for copy in images[1:]:
         for place in range(0, len(train), 5000):
             some = slice(place, place + 5000)
-            copy[some] = random_warp(train.images[some], generator, **VIEWS)
-    views = Split(images.flatten(0, 1), train.labels.repeat(COPIES))
+            copy[some] = random_warp(train.images[some], generator, **VIEWS[views])
+    shown = Split(images.flatten(0, 1), train.labels.repeat(copies))
     # Named after all that the logits depend on: others must never be taken for these.
-    made_of = repr((train_size, COPIES, VIEWS, MEMBER, MEMBER_SEEDS, CHOICE_MEMBERS))
+    made_of = repr(
+        (train_size, views, copies, VIEWS, MEMBER, MEMBER_SEEDS, CHOICE_MEMBERS)
+    )
     name = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     path = LOG.scratch / f"logits-{name}.safetensors"
     device = pick_device()
@@ -101,32 +131,34 @@ def transfer_set(train_size: int) -> tuple[Split, Tensor]:
         if not path.exists():
             answering = teacher(train).to(device)
             with torch.autocast(device.type, dtype=torch.bfloat16):
-                logits = cache_logits(answering, views.images).float()
+                logits = cache_logits(answering, shown.images).float()
             save_file({"logits": logits}, path)
-    return views, load_file(path)["logits"].to(device)
+    return shown, load_file(path)["logits"].to(device)
 
 
 def student(
     build: Callable[[], nn.Module],
     seed: int,
     train: Split,
+    views: str,
+    copies: int,
     lr: float,
     passes: int,
-    temperature: float | None = None,
+    temperature: float | None,
 ) -> nn.Module:
     """A network that learns from the views: soft targets or, without T, labels."""
-    views, teacher_logits = transfer_set(len(train))
+    shown, teacher_logits = transfer_set(len(train), views, copies)
     torch.manual_seed(seed)
     network = build()
     config = TrainConfig(epochs=passes, lr=lr, seed=seed, **FAST)
     if temperature is None:
-        fit(network, views, None, config)
+        fit(network, shown, None, config)
     else:
 
         def soft_loss(logits, batch):
             return kd_loss(logits, teacher_logits[batch.index], temperature)
 
-        fit(network, views, None, config, loss=soft_loss)
+        fit(network, shown, None, config, loss=soft_loss)
     return network
 
 
@@ -134,7 +166,14 @@ def student(
 
 
 def choose() -> None:
-    """Temperature and learning rate of the large student and of the smallest."""
+    """Views, temperature and learning rate of the large student and of the smallest."""
+    choose_teacher()
+    choose_student()
+    choose_smallest()
+
+
+def choose_teacher() -> None:
+    """The teacher of all choices; its own settings come from trials by hand."""
     train, val = mnist().train, mnist().val
     for seed in CHOICE_MEMBERS:
         this = {"experiment": "choose beaten", "model": "member", "seed": seed}
@@ -142,20 +181,34 @@ def choose() -> None:
     this = {"experiment": "choose beaten", "model": "ensemble"}
     this |= {"members": list(CHOICE_MEMBERS)}
     record("val_errors", val, partial(teacher, train), **this, **MEMBER)
+
+
+def choose_student() -> None:
+    """Hinton's student."""
+    changes = [{"temperature": temperature} for temperature in (2.0, 1.0, 4.0, None)]
+    changes += [{"lr": 0.05}, {"lr": 0.2}, {"lr": 0.2, "temperature": None}]
+    changes += [{"passes": 8}, {"copies": 36}, {"copies": 36, "temperature": None}]
+    changes += [{"views": "mild"}, {"views": "mild", "temperature": None}]
+    try_out("student", MLP, [STUDENT | change for change in changes])
+
+
+def choose_smallest() -> None:
+    """The network with few parameters."""
+    changes = [{"temperature": temperature} for temperature in (None, 2.0, 1.0, 4.0)]
+    rates = ((0.2, None), (0.2, 1.0), (0.2, 2.0), (0.05, 2.0))
+    changes += [{"lr": lr, "temperature": T} for lr, T in rates]
+    changes += [{"passes": 6}, {"passes": 6, "lr": 0.2, "temperature": None}]
+    build = partial(ConvNet, SMALLEST)
+    try_out("smallest", build, [TINY | change for change in changes])
+
+
+def try_out(model: str, build: Callable[[], nn.Module], trials: list[dict]) -> None:
+    """Train one network with each of these settings; count errors on validation."""
     seed = CHOICE_SEEDS[0]
-    builds = {"student": MLP, "smallest": partial(ConvNet, TINY_CHANNELS[0])}
-    temperatures, rates = (None, 1.0, 2.0, 4.0, 8.0), (0.05, 0.1, 0.2)
-    for model, build in builds.items():
-        this = {"experiment": "choose beaten", "model": model, "seed": seed}
-        for temperature, lr in product(temperatures, rates):
-            how = {"lr": lr, "passes": 4, "temperature": temperature}
-            trained = partial(student, build, seed, train, **how)
-            record("val_errors", val, trained, **this, **how)
-    # Does patience help?
-    this = {"experiment": "choose beaten", "model": "student", "seed": seed}
-    patient = STUDENT | {"passes": 10}
-    trained = partial(student, MLP, seed, train, **patient)
-    record("val_errors", val, trained, **this, **patient)
+    this = {"experiment": "choose beaten", "model": model, "seed": seed}
+    for how in trials:
+        trained = partial(student, build, seed, mnist().train, **how)
+        record("val_errors", mnist().val, trained, **this, **how)
 
 
 # --- the networks themselves, on the test set ---
@@ -177,10 +230,10 @@ def beaten() -> None:
 
 def smallest() -> None:
     """Ever smaller networks, each taught by the teacher and by the labels."""
-    for channels in TINY_CHANNELS:
-        build = partial(ConvNet, channels)
+    for stages in TINY_STAGES:
+        build = partial(ConvNet, stages)
         for seed in SEEDS:
-            this = {"experiment": "smallest", "channels": channels, "seed": seed}
+            this = {"experiment": "smallest", "stages": stages, "seed": seed}
             network_run(build, model="distilled", **this, **TINY)
             network_run(build, model="labels", **this, **TINY_OF_LABELS)
 
@@ -189,14 +242,14 @@ def network_run(build: Callable[[], nn.Module], **settings) -> None:
     """Unless it is recorded: train one network and count its errors."""
     with LOG.claim(**settings) as run:
         if run:
-            how = {name: settings[name] for name in ("lr", "passes", "temperature")}
+            how = {name: settings[name] for name in STUDENT}
             network = student(build, settings["seed"], all_train(), **how)
             run["parameters"] = count_parameters(network)
             run["multiply_adds"] = count_multiply_adds(network)
             run["test_errors"] = count_errors(network, mnist().test)
             # Hinton's student has megabytes; only the smallest network is kept.
             first = settings["model"] == "distilled" and settings["seed"] == 0
-            if first and settings.get("channels") == SMALLEST:
+            if first and settings.get("stages") == SMALLEST:
                 path = LOG.path.with_name("hinton-2015-smallest.safetensors")
                 save_model(path, network, run=run)
 

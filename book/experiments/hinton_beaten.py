@@ -41,6 +41,13 @@ from kdutils import (
 
 # How far a view may be from its image, for random_warp.
 VIEWS = {
+    "gentle": {
+        "degrees": 4.0,
+        "scale": 0.05,
+        "shear": 0.05,
+        "pixels": 0.5,
+        "elastic": 0.3,
+    },
     "mild": {
         "degrees": 7.0,
         "scale": 0.08,
@@ -71,24 +78,29 @@ SEEDS = range(5)
 # Passes: over all views. Without a temperature the targets are the labels.
 STUDENT = {
     "views": "strong",
-    "copies": 12,
+    "copies": 36,
     "temperature": 2.0,
     "lr": 0.1,
     "passes": 4,
 }
 STUDENT_OF_LABELS = STUDENT | {"temperature": None}
-TINY = {"views": "mild", "copies": 12, "temperature": 2.0, "lr": 0.1, "passes": 3}
+TINY = {"views": "gentle", "copies": 12, "temperature": 2.0, "lr": 0.05, "passes": 3}
 TINY_OF_LABELS = TINY | {"temperature": None, "lr": 0.2}
-TINY_STAGES = ([[6], [10], [11, 11]], [[6], [10], [10, 10]], [[5], [8], [8, 10]])
-SMALLEST = TINY_STAGES[1]  # the one that is kept
+TINY_STAGES = ([[6], [10], [11, 11]], [[6], [10], [10, 10]])
+SMALLEST = TINY_STAGES[0]  # the one that is kept
 
 
 # --- teacher and transfer set ---
 
 
+def digest_of(*settings) -> str:
+    """A short name for what depends on all these settings."""
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+
+
 def member(seed: int, train: Split) -> ConvNet:
     """One network of the teacher; it sees a new view of each image in each epoch."""
-    made_of = hashlib.sha256(repr(MEMBER | VIEWS).encode()).hexdigest()[:8]
+    made_of = digest_of(MEMBER, VIEWS[MEMBER["views"]])
     name = f"member-{seed}-{len(train)}-{made_of}"
     settings = dict(MEMBER)
     stages, views = settings.pop("stages"), settings.pop("views")
@@ -121,10 +133,8 @@ def transfer_set(train_size: int, views: str, copies: int) -> tuple[Split, Tenso
             copy[some] = random_warp(train.images[some], generator, **VIEWS[views])
     shown = Split(images.flatten(0, 1), train.labels.repeat(copies))
     # Named after all that the logits depend on: others must never be taken for these.
-    made_of = repr(
-        (train_size, views, copies, VIEWS, MEMBER, MEMBER_SEEDS, CHOICE_MEMBERS)
-    )
-    name = hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    settings = (train_size, copies, VIEWS[views], MEMBER, MEMBER_SEEDS, CHOICE_MEMBERS)
+    name = digest_of(*settings)
     path = LOG.scratch / f"logits-{name}.safetensors"
     device = pick_device()
     with FileLock(path.with_suffix(".lock")):
@@ -173,7 +183,7 @@ def choose() -> None:
 
 
 def choose_teacher() -> None:
-    """The teacher of all choices; its own settings come from trials by hand."""
+    """The teacher of all choices. Its own settings come from trials by hand."""
     train, val = mnist().train, mnist().val
     for seed in CHOICE_MEMBERS:
         this = {"experiment": "choose beaten", "model": "member", "seed": seed}
@@ -185,21 +195,23 @@ def choose_teacher() -> None:
 
 def choose_student() -> None:
     """Hinton's student."""
-    changes = [{"temperature": temperature} for temperature in (2.0, 1.0, 4.0, None)]
-    changes += [{"lr": 0.05}, {"lr": 0.2}, {"lr": 0.2, "temperature": None}]
-    changes += [{"passes": 8}, {"copies": 36}, {"copies": 36, "temperature": None}]
-    changes += [{"views": "mild"}, {"views": "mild", "temperature": None}]
-    try_out("student", MLP, [STUDENT | change for change in changes])
+    few = STUDENT | {"copies": 12}
+    trials = [few | {"temperature": T} for T in (2.0, 1.0, 4.0, None)]
+    trials += [few | {"lr": 0.05}, few | {"lr": 0.2}, few | {"passes": 8}]
+    trials += [few | {"lr": 0.2, "temperature": None}]
+    trials += [few | {"views": "mild", "temperature": T} for T in (2.0, None)]
+    trials += [STUDENT, STUDENT_OF_LABELS]
+    try_out("student", MLP, trials)
 
 
 def choose_smallest() -> None:
-    """The network with few parameters."""
-    changes = [{"temperature": temperature} for temperature in (None, 2.0, 1.0, 4.0)]
+    """The network with few parameters. Its views come from trials by hand."""
+    mild = TINY | {"views": "mild", "lr": 0.1}
+    trials = [mild | {"temperature": T} for T in (None, 2.0, 1.0, 4.0)]
     rates = ((0.2, None), (0.2, 1.0), (0.2, 2.0), (0.05, 2.0))
-    changes += [{"lr": lr, "temperature": T} for lr, T in rates]
-    changes += [{"passes": 6}, {"passes": 6, "lr": 0.2, "temperature": None}]
-    build = partial(ConvNet, SMALLEST)
-    try_out("smallest", build, [TINY | change for change in changes])
+    trials += [mild | {"lr": lr, "temperature": T} for lr, T in rates]
+    trials += [mild | {"passes": 6}]
+    try_out("smallest", partial(ConvNet, [[6], [10], [10, 10]]), trials)
 
 
 def try_out(model: str, build: Callable[[], nn.Module], trials: list[dict]) -> None:

@@ -8,8 +8,11 @@ several processes if you like, and stop it when you like.
 
 The teacher is an ensemble of convolutional networks. The transfer set holds several
 views of each training image, and the teacher's logits for each of these views: teacher
-and student see the same. Everything is chosen on 10,000 validation images, by the runs
-called "choose …", with teachers that are trained on the other 50,000.
+and student see the same. Choices are made on 10,000 validation images, by the runs
+called "choose beaten", with teachers that are trained on the other 50,000. The shape of
+the teacher's networks, their training and the views of the smallest network come from
+trials by hand on the same images, which are not recorded. The runs called "… first" are
+those of an earlier version of this script, with another teacher.
 """
 
 import hashlib
@@ -183,7 +186,7 @@ def choose() -> None:
 
 
 def choose_teacher() -> None:
-    """The teacher of all choices. Its own settings come from trials by hand."""
+    """The teacher of all choices."""
     train, val = mnist().train, mnist().val
     for seed in CHOICE_MEMBERS:
         this = {"experiment": "choose beaten", "model": "member", "seed": seed}
@@ -205,7 +208,7 @@ def choose_student() -> None:
 
 
 def choose_smallest() -> None:
-    """The network with few parameters. Its views come from trials by hand."""
+    """The network with few parameters."""
     mild = TINY | {"views": "mild", "lr": 0.1}
     trials = [mild | {"temperature": T} for T in (None, 2.0, 1.0, 4.0)]
     rates = ((0.2, None), (0.2, 1.0), (0.2, 2.0), (0.05, 2.0))
@@ -241,7 +244,7 @@ def beaten() -> None:
 
 
 def smallest() -> None:
-    """Ever smaller networks, each taught by the teacher and by the labels."""
+    """Two small networks, each taught by the teacher and by the labels."""
     for stages in TINY_STAGES:
         build = partial(ConvNet, stages)
         for seed in SEEDS:

@@ -15,10 +15,9 @@ from collections.abc import Callable
 from functools import cache, partial
 
 import torch
-from filelock import FileLock
 from runlog import RunLog
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdutils import (
     MLP,
@@ -29,10 +28,8 @@ from kdutils import (
     distill,
     fit,
     load_dataset,
-    load_model,
     predict_logits,
     random_shift,
-    save_model,
 )
 from kdutils.results import write_atomically
 
@@ -74,21 +71,6 @@ def only(split: Split, classes: tuple[int, ...]) -> Split:
     return split[torch.isin(split.labels, torch.tensor(classes))]
 
 
-def kept(name: str, build: Callable[[], nn.Module], *training, **options) -> nn.Module:
-    """A trained network from the scratch folder; if it is not there, ``fit`` makes it.
-
-    For networks that several runs use. One process trains it, the others wait.
-    """
-    path = LOG.scratch / f"{name}.safetensors"
-    with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            network, checkpoint = build(), path.with_suffix(".checkpoint")
-            fit(network, *training, checkpoint=checkpoint, **options)
-            save_model(path, network)
-            checkpoint.unlink()
-    return load_model(path)
-
-
 def trained_teacher(seed: int, train: Split, settings: dict = TEACHER) -> MLP:
     """2×1200 units, dropout and short weights (arXiv 1207.0580), on shifted images."""
     name = "-".join(map(str, ("teacher", seed, len(train), *settings.values())))
@@ -101,7 +83,7 @@ def trained_teacher(seed: int, train: Split, settings: dict = TEACHER) -> MLP:
         return MLP((1200, 1200), **rates, max_norm=15**0.5)
 
     shift = partial(random_shift, pixels=2)
-    return kept(name, build, train, None, config, augment=shift)
+    return LOG.kept(name, build, train, None, config, augment=shift)
 
 
 def student_of_labels(seed: int, train: Split, settings: dict, units=800) -> MLP:

@@ -21,7 +21,7 @@ from functools import lru_cache, partial
 
 import torch
 from filelock import FileLock
-from hinton_2015 import CHOICE_SEEDS, FAST, LOG, all_train, kept, main, mnist, record
+from hinton_2015 import CHOICE_SEEDS, FAST, LOG, all_train, main, mnist, record
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -114,7 +114,7 @@ def member(seed: int, train: Split) -> ConvNet:
 
     config = TrainConfig(seed=seed, progress=True, **FAST, **settings)
     warp = partial(random_warp, **VIEWS[views])
-    return kept(name, build, train, None, config, augment=warp)
+    return LOG.kept(name, build, train, None, config, augment=warp)
 
 
 def teacher(train: Split) -> Ensemble:

@@ -7,14 +7,22 @@ again, so an experiment is started, stopped and started again as one likes.
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from torch import nn
 
-from kdutils import environment, load_results, save_results
+from kdutils import (
+    environment,
+    fit,
+    load_model,
+    load_results,
+    save_model,
+    save_results,
+)
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 # For locks and for networks too large for the book. It may be deleted: what it held is
@@ -58,6 +66,22 @@ class RunLog:
             self._append(run)
         finally:
             lock.release()
+
+    def kept(
+        self, name: str, build: Callable[[], nn.Module], *training, **options
+    ) -> nn.Module:
+        """A trained network from the scratch folder. If there is none, ``fit`` makes it.
+
+        For networks that several runs use. One process trains it, the others wait.
+        """
+        path = self.scratch / f"{name}.safetensors"
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                network, checkpoint = build(), path.with_suffix(".checkpoint")
+                fit(network, *training, checkpoint=checkpoint, **options)
+                save_model(path, network)
+                checkpoint.unlink()
+        return load_model(path)
 
     def _append(self, run: dict) -> None:
         here = environment()

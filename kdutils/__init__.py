@@ -1,6 +1,7 @@
 """kdutils: knowledge distillation, small and tested. The code behind *Knowledge Distillation, Measured*."""
 
 from .data import Batch, DataError, DigitData, Split, batches, load_dataset
+from .diagnose import Diagnosis, check_distillation
 from .evaluate import (
     Interval,
     Latency,
@@ -44,6 +45,7 @@ __all__ = [
     "Batch",
     "ConvNet",
     "DataError",
+    "Diagnosis",
     "DigitData",
     "Ensemble",
     "History",
@@ -58,6 +60,7 @@ __all__ = [
     "agreement",
     "batches",
     "cache_logits",
+    "check_distillation",
     "count_errors",
     "count_multiply_adds",
     "count_parameters",

@@ -43,8 +43,10 @@ from kdutils.train import Loss
 
 LOG = RunLog("choosing")
 CHOICE_SEEDS = (100, 101)  # apart from the seeds below
+ONE_CHOICE_SEED = CHOICE_SEEDS[:1]  # where a table has many lines
 SEEDS = range(10)
 FEW_SEEDS = range(5)
+FEW = {"seeds": FEW_SEEDS, "choice_seeds": ONE_CHOICE_SEED}
 TEACHER_SEEDS = (0, 1, 2)  # student seed s learns from teacher s mod 3
 RATES = tuple({"lr": lr} for lr in (0.05, 0.1, 0.2))
 BATCH = 128
@@ -229,6 +231,7 @@ def compare(
     train: Callable[..., dict],
     options: Sequence[dict] = RATES,
     seeds: Sequence[int] = SEEDS,
+    choice_seeds: Sequence[int] = CHOICE_SEEDS,
     **settings,
 ) -> None:
     """One line of a table: choose among the options, then run the best with all seeds.
@@ -238,12 +241,12 @@ def compare(
     means = []
     for option in options if len(options) > 1 else ():
         key = {"experiment": experiment, "stage": "choose", **settings, **option}
-        for seed in CHOICE_SEEDS:
+        for seed in choice_seeds:
             with LOG.claim(**key, seed=seed) as run:
                 if run:
                     run |= train(seed, **settings, **option)
         found = [run["val_errors"] for run in LOG.runs(**key)]
-        if len(found) < len(CHOICE_SEEDS):
+        if len(found) < len(choice_seeds):
             return  # another process is at one of them and will go on with it
         means.append(sum(found) / len(found))
     best = options[means.index(min(means))] if means else options[0]
@@ -325,19 +328,19 @@ def grid() -> None:
         (0.1, 0.5, 0.9, 1.0), (1.0, 2.0, 3.0, 4.0, 8.0, 20.0)
     ):
         soft = {"temperature": temperature, "soft_weight": weight}
-        compare("grid", on_teacher, seeds=FEW_SEEDS, **soft)
+        compare("grid", on_teacher, **FEW, **soft)
 
 
 def width() -> None:
     """How wide the student is × temperature."""
     for units in (8, 16, 32, 64, 128, 256):
-        compare("width", on_labels, seeds=FEW_SEEDS, model="labels", units=units)
+        compare("width", on_labels, **FEW, model="labels", units=units)
         for temperature in (1.0, 2.0, 4.0, 8.0, 20.0):
             soft = SOFT | {"temperature": temperature}
             compare(
                 "width",
                 on_teacher,
-                seeds=FEW_SEEDS,
+                **FEW,
                 units=units,
                 model="distilled",
                 **soft,
@@ -395,7 +398,7 @@ def data() -> None:
             "teacher of these labels",
             "teacher of these labels, all images",
         ):
-            compare("data", student, seeds=FEW_SEEDS, model=model, count=count)
+            compare("data", student, **FEW, model=model, count=count)
         for seed in FEW_SEEDS:
             key = {
                 "experiment": "data",
@@ -428,7 +431,7 @@ def noise() -> None:
     rates = [{"lr": lr} for lr in (0.02, 0.05, 0.1, 0.2)]
     smoothings = [a | {"smoothing": s} for a, s in product(rates, (0.1, 0.4))]
     for share in (0.2, 0.4, 0.6):
-        few = {"seeds": FEW_SEEDS, "noise": share}
+        few = FEW | {"noise": share}
         compare("noise", student, rates, model="labels", **few)
         compare("noise", student, smoothings, model="label smoothing", **few)
         compare("noise", student, rates, model="distilled", **few)

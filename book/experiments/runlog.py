@@ -70,7 +70,7 @@ class RunLog:
     def kept(
         self, name: str, build: Callable[[], nn.Module], *training, **options
     ) -> nn.Module:
-        """A trained network from the scratch folder. If there is none, ``fit`` makes it.
+        """A trained network from the scratch folder; ``fit`` makes what is missing.
 
         For networks that several runs use. One process trains it, the others wait.
         """

@@ -17,49 +17,49 @@ from .recognize import RIGHT_SOFT, fit, flat, recognize
 
 MESSAGES = {
     "loss raises": "the loss raised {error}. `kl_div` compares two distributions over the classes; class numbers "
-    "belong in `cross_entropy`",
-    "student not called": "the loss never called the student, so nothing can be learned",
+    "belong in `cross_entropy`.",
+    "student not called": "the loss never called the student, so nothing can be learned.",
     "swapped networks": "the gradient reaches the teacher and not the student: are the two swapped?",
-    "no gradient": "no gradient reaches the student: look for `no_grad`, `detach` or `requires_grad=False` on its side",
-    "gradient into the teacher": "the gradient reaches the teacher: compute its logits under `torch.no_grad()`",
+    "no gradient": "no gradient reaches the student: look for `no_grad`, `detach` or `requires_grad=False` around it.",
+    "gradient into the teacher": "the gradient reaches the teacher: compute its logits under `torch.no_grad()`.",
     "student in eval mode": "the student ran in eval mode: call `student.train()` before each epoch, also after an "
-    "evaluation",
+    "evaluation.",
     "teacher in train mode": "the teacher ran in training mode, so dropout and batch norm change its answers: call "
-    "`teacher.eval()`",
+    "`teacher.eval()`.",
     "teacher changes": "calling the loss changed the teacher's {names}: `requires_grad=False` does not stop batch "
-    "norm, `teacher.eval()` does",
+    "norm, `teacher.eval()` does.",
     "untrained teacher": "the teacher gets {right} of {count} labels of this batch right, no better than guessing: "
     "was it trained, and did its own optimizer hold its parameters?",
-    "optimizer without the student": "the optimizer does not hold {names} of the student, so they never change",
-    "optimizer holds the teacher": "the optimizer holds the teacher's {names}, and will change them",
+    "optimizer without the student": "the optimizer does not hold {names} of the student, so they never change.",
+    "optimizer holds the teacher": "the optimizer holds the teacher's {names}, and will change them.",
     "student returns probabilities": "the student returns rows that are positive and add up to 1: give the loss "
-    "logits, the softmax is inside it",
+    "logits, the softmax is inside it.",
     "teacher returns probabilities": "the teacher returns rows that are positive and add up to 1: give the loss "
-    "logits, the softmax is inside it",
-    "not finite": "the gradient is nan or infinite although all logits are finite",
+    "logits, the softmax is inside it.",
+    "not finite": "the gradient is nan or infinite although all logits are finite.",
     "teacher ignored": "the gradient does not depend on the teacher's logits: is another tensor distilled?",
-    "different views": "student and teacher were given different images: draw the augmentation once for both",
+    "different views": "student and teacher were given different images: draw the augmentation once for both.",
     "cached for other images": "the teacher was not called, and the stored targets name another class than the teacher "
-    "in {wrong} of {count} images: look the logits up by the index of the example, not by its place in the batch",
+    "in {wrong} of {count} images: look the logits up by the index of the example, not by its place in the batch.",
     "cached for other views": "the teacher was not called, and the stored targets are not its answers to the images "
     "that the student sees, though mostly to the same digits: were they computed before augmentation?",
     "arguments swapped": "this is KL(student ‖ teacher): `kl_div` takes the student's log-probabilities first and the "
-    "teacher's distribution second",
-    "log target": "the target is a log-probability, read as a probability: pass `log_target=True`, or give `softmax`",
-    "softmax twice": "both softmaxes are taken of probabilities instead of logits",
-    "teacher's softmax twice": "the teacher's probabilities go through a second softmax: give it logits",
-    "student's softmax twice": "the student's probabilities go through a second softmax: give it logits",
+    "teacher's distribution second.",
+    "log target": "the target is a log-probability, read as a probability: pass `log_target=True`, or give `softmax`.",
+    "softmax twice": "both softmaxes are taken of probabilities instead of logits.",
+    "teacher's softmax twice": "the teacher's probabilities go through a second softmax: give it logits.",
+    "student's softmax twice": "the student's probabilities go through a second softmax: give it logits.",
     "no logarithm": "`kl_div` was given the student's probabilities; its first argument is their logarithm: use "
-    "`log_softmax`",
-    "raw logits": "`kl_div` was given the student's logits as they are: use `log_softmax`",
-    "only the teacher softened": "the teacher is softened at T = {temperature:.3g}, the student is not: divide both",
-    "only the student softened": "the student is softened at T = {temperature:.3g}, the teacher is not: divide both",
-    "hard term: softmax twice": "the hard term is the cross-entropy of probabilities: give `cross_entropy` logits",
-    "hard term at T": "the hard term is taken at T = {temperature:.3g}: labels belong to T = 1",
-    "T² missing": "the soft term is T² times too small: multiply it by T² (here {factor:.4g})",
-    "mean": 'the soft term is C times too small: `reduction="mean"` divides by N·C, "batchmean" by N',
-    "mean, T² missing": 'the soft term is C·T² times too small: use "batchmean", and multiply by T²',
-    "sum": 'the soft term is a sum over the batch, N times too large: use "batchmean"',
+    "`log_softmax`.",
+    "raw logits": "`kl_div` was given the student's logits as they are: use `log_softmax`.",
+    "only the teacher softened": "the teacher is softened at T = {temperature:.3g}, the student is not: divide both.",
+    "only the student softened": "the student is softened at T = {temperature:.3g}, the teacher is not: divide both.",
+    "hard term: softmax twice": "the hard term is the cross-entropy of probabilities: give `cross_entropy` logits.",
+    "hard term at T": "the hard term is taken at T = {temperature:.3g}: labels belong to T = 1.",
+    "T² missing": "the soft term is T² times too small: multiply it by T² (here {factor:.4g}).",
+    "mean": 'the soft term is C times too small: `reduction="mean"` divides by N·C, "batchmean" by N.',
+    "mean, T² missing": 'the soft term is C·T² times too small: use "batchmean", and multiply by T².',
+    "sum": 'the soft term is a sum over the batch, N times too large: use "batchmean".',
 }
 
 
@@ -80,10 +80,10 @@ class Diagnosis:
         return bool(self.problems)
 
     def __str__(self) -> str:
-        lines = [f"✗ {name}: {message}." for name, message in self.problems.items()] or ["✓ no problem found."]
-        if self.soft_weight is None:
+        lines = [f"✗ {name}: {message}" for name, message in self.problems.items()] or ["✓ No problem found."]
+        if self.soft_weight is None and not self.problems:
             lines.append("  The loss is of no form that this check knows: T and the weights were not measured.")
-        else:
+        elif self.soft_weight is not None:
             at = "" if self.temperature is None else f" at T = {self.temperature:.3g}"
             lines.append(f"  Measured: soft weight {self.soft_weight:.3g}{at}, hard weight {self.hard_weight:.3g}.")
         return "\n".join(lines)
@@ -242,19 +242,18 @@ def _look_at_loss(student, teacher, batch, loss, live: Tensor, teacher_called: b
 def _weigh(soft: str, temperature: float, weights: np.ndarray, shape: torch.Size, seen: Diagnosis) -> None:
     """The weights without T², and the factor that somebody forgot if they do not add up to 1."""
     count, classes = shape
-    seen.hard_weight = float(weights[1])
-    if soft != RIGHT_SOFT[0]:
-        seen.soft_weight = float(weights[0])
+    seen.soft_weight, seen.hard_weight = weights.tolist()
+    if soft == RIGHT_SOFT[1]:
         return
     seen.temperature = temperature
-    seen.soft_weight = float(weights[0]) / temperature**2
+    seen.soft_weight /= temperature**2
     forgotten = {
         "T² missing": temperature**2,
         "mean": classes,
         "mean, T² missing": classes * temperature**2,
         "sum": 1 / count,
     }
-    if _near(seen.soft_weight + seen.hard_weight, 1):
+    if soft not in RIGHT_SOFT or _near(seen.soft_weight + seen.hard_weight, 1):
         return
     for name, factor in forgotten.items():
         if _near(seen.soft_weight * factor + seen.hard_weight, 1):
@@ -277,6 +276,7 @@ def _look_at_cache(gradient, s: Tensor, other: Tensor, live: Tensor, labels: Ten
     temperature, weights, residual = fit(flat(first - gradient(other, live)), columns)
     if residual > 2e-3 or weights[0] <= 0:
         return
+    _weigh(RIGHT_SOFT[0], temperature, weights * len(s) * [temperature, 1], s.shape, seen)
     hard = weights[1] * (s.softmax(-1) - F.one_hot(labels, s.shape[-1]))
     target = (s / temperature).softmax(-1) - (first - hard) / weights[0]
     own = (live / temperature).softmax(-1)

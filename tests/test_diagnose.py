@@ -130,7 +130,7 @@ def test_correct_code_raises_no_alarm_and_its_values_are_measured(temperature, s
     assert seen.temperature == pytest.approx(temperature, rel=1e-2)
     assert seen.soft_weight == pytest.approx(soft_weight, rel=1e-2)
     assert seen.hard_weight == pytest.approx(1 - soft_weight, abs=1e-2)
-    assert "no problem" in str(seen)
+    assert "No problem" in str(seen)
 
 
 def test_other_correct_losses_raise_no_alarm(student, teacher, batch):
@@ -188,7 +188,9 @@ def test_logits_stored_in_another_order_or_for_other_views_are_found(soft_weight
             student(batch.images), stored[batch.index], batch.labels, temperature=T, soft_weight=soft_weight
         )
 
-    assert list(check_distillation(student, teacher, batch, by_place).problems) == ["cached for other images"]
+    seen = check_distillation(student, teacher, batch, by_place)
+    assert list(seen.problems) == ["cached for other images"]
+    assert (seen.temperature, seen.soft_weight) == pytest.approx((T, soft_weight), rel=1e-2)
     assert list(check_distillation(student, teacher, moved, by_index).problems) == ["cached for other views"]
 
 

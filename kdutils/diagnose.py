@@ -1,5 +1,6 @@
 """What is wrong with a distillation step, as far as it can be seen from outside."""
 
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ class Diagnosis:
         elif self.soft_weight is not None:
             at = "" if self.temperature is None else f" at T = {self.temperature:.3g}"
             lines.append(f"  Measured: soft weight {self.soft_weight:.3g}{at}, hard weight {self.hard_weight:.3g}.")
-        return "\n".join(lines)
+        return "\n".join(textwrap.fill(line, width=80, subsequent_indent="  ") for line in lines)
 
     def add(self, name: str, **values: Any) -> None:
         """Note a problem, with the values that its message needs."""
@@ -234,7 +235,7 @@ def _look_at_loss(student, teacher, batch, loss, live: Tensor, teacher_called: b
     soft, hard, temperature, weights = form
     if soft not in RIGHT_SOFT:
         seen.add(soft, temperature=temperature)
-    if hard != "cross-entropy" and weights[1] > 1e-3:
+    if hard != "cross-entropy" and weights[1] * len(s) > 1e-3:
         seen.add(hard, temperature=temperature)
     _weigh(soft, temperature, weights * len(s), s.shape, seen)
 

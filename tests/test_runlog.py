@@ -8,9 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+
+import kdutils
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book" / "experiments"))
 
+import choosing
 from runlog import RunLog
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -88,3 +92,32 @@ def test_what_another_process_does_is_left_to_it_until_it_dies(log, tmp_path):
     with log.claim(seed=0) as run:
         run["n"] = 1
     assert len(log.runs()) == 1
+
+
+def test_a_kept_network_is_trained_once(log):
+    data, built = kdutils.load_dataset("digits"), []
+
+    def build() -> kdutils.MLP:
+        built.append(1)
+        return kdutils.MLP((4,))
+
+    config = kdutils.TrainConfig(epochs=1)
+    first, second = (log.kept("small", build, data.train, None, config) for _ in range(2))
+    assert len(built) == 1
+    assert all(map(torch.equal, first.parameters(), second.parameters()))
+    assert not list(log.scratch.glob("*.checkpoint"))
+
+
+def test_a_line_of_a_table_chooses_with_its_own_seeds_and_is_made_once(log, monkeypatch):
+    monkeypatch.setattr(choosing, "LOG", log)
+    seen = []
+
+    def train(seed: int, lr: float, units: int) -> dict:
+        seen.append((seed, lr))
+        return {"val_errors": int(100 * abs(lr - 0.1)) + seed % 2}
+
+    for _ in range(2):
+        choosing.compare("width", train, seeds=(0, 1, 2), units=8)
+    choices = [(seed, option["lr"]) for option in choosing.RATES for seed in choosing.CHOICE_SEEDS]
+    assert seen == [*choices, (0, 0.1), (1, 0.1), (2, 0.1)]
+    assert [run["seed"] for run in log.runs(stage="measure", units=8, lr=0.1)] == [0, 1, 2]

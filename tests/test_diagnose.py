@@ -133,6 +133,76 @@ def test_correct_code_raises_no_alarm_and_its_values_are_measured(temperature, s
     assert "No problem" in str(seen)
 
 
+@pytest.mark.parametrize("hard_weight", [1.0, 0.5])
+def test_a_hard_term_of_full_weight_beside_the_soft_one_is_no_mistake(hard_weight, student, teacher, batch):
+    def loss(student, teacher, batch):
+        s = student(batch[0])
+        return T**2 * kl(s, quiet(teacher, batch[0])) + hard_weight * F.cross_entropy(s, batch[1])
+
+    seen = check_distillation(student, teacher, batch, loss)
+    assert not seen, str(seen)
+    assert (seen.soft_weight, seen.hard_weight) == pytest.approx((1, hard_weight), rel=1e-2)
+
+
+class Table(nn.Module):
+    """A network that knows its logits by heart."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, places: torch.Tensor) -> torch.Tensor:
+        return self.logits[places]
+
+
+@pytest.mark.filterwarnings("ignore:reduction")
+@pytest.mark.parametrize("classes", [3, 10, 30])
+@pytest.mark.parametrize("temperature", [2.0, 4.0])
+@pytest.mark.parametrize("soft_weight", [0.5, 0.9])
+def test_wrong_terms_are_told_apart_for_other_classes_temperatures_and_weights(classes, temperature, soft_weight):
+    torch.manual_seed(0)
+    labels = torch.arange(64) % classes
+    student = Table(torch.randn(64, classes))
+    teacher = Table(5 * F.one_hot(labels, classes) + torch.randn(64, classes)).eval()
+    batch = torch.arange(64), labels
+
+    def step(soft):
+        def loss(student, teacher, batch):
+            s, t = student(batch[0]), quiet(teacher, batch[0])
+            return soft_weight * soft(s, t) + (1 - soft_weight) * F.cross_entropy(s, batch[1])
+
+        return loss
+
+    def at_this_temperature(term):
+        # The terms above are written for T: with logits times T/temperature they are those of this temperature.
+        return lambda s, t: (temperature / T) ** 2 * term(s * T / temperature, t * T / temperature)
+
+    assert not check_distillation(student, teacher, batch, step(lambda s, t: kdutils.kd_loss(s, t, temperature)))
+    for name in ("arguments swapped", "log target", "no logarithm", "mean", "T² missing", "raw logits"):
+        term = at_this_temperature(WRONG_TERMS[name])
+        if name == "T² missing":
+            term = lambda s, t: kdutils.kd_loss(s, t, temperature) / temperature**2  # noqa: E731
+        seen = check_distillation(student, teacher, batch, step(term))
+        assert list(seen.problems) == [name], f"{name}: {seen}"
+
+
+def test_what_is_harmless_is_no_mistake(student, teacher, batch):
+    def in_place(student, teacher, batch):
+        s, t = student(batch[0]) / T, quiet(teacher, batch[0])
+        t /= T
+        return T**2 * F.kl_div(s.log_softmax(1), t.softmax(1), reduction="batchmean")
+
+    def normalised_for_the_teacher(student, teacher, batch):
+        return kdutils.kd_loss(student(batch[0]), quiet(teacher, (batch[0] - 0.1) / 0.3), T)
+
+    for loss in (in_place, normalised_for_the_teacher):
+        assert not (seen := check_distillation(student, teacher, batch, loss)), f"{loss.__name__}: {seen}"
+    plain = MLP((32,))  # nothing in it knows the mode
+    data = kdutils.load_dataset("digits")
+    kdutils.fit(plain, data.train, None, kdutils.TrainConfig(epochs=10))
+    assert not check_distillation(student, plain.train(), batch, correct)
+
+
 def test_other_correct_losses_raise_no_alarm(student, teacher, batch):
     def logit_matching(student, teacher, batch):
         return F.mse_loss(student(batch[0]), quiet(teacher, batch[0]))
@@ -304,6 +374,23 @@ def test_everything_is_left_as_it_was(student, teacher, batch):
         for p, g in zip((p for model in (student, teacher) for p in model.parameters()), gradients, strict=True)
     )
     assert torch.equal(torch.get_rng_state(), numbers)
+
+
+def test_networks_and_losses_of_another_form_are_refused(student, teacher, batch):
+    class InADict(nn.Module):
+        def forward(self, images):
+            return {"logits": teacher(images)}
+
+    with pytest.raises(ValueError, match="InADict must be called as .* got dict"):
+        check_distillation(student, InADict(), batch, lambda s, t, b: kdutils.kd_loss(s(b[0]), t(b[0])["logits"]))
+    with pytest.raises(ValueError, match=r"loss must return a scalar tensor.*got a tensor of shape \(128,\)"):
+        check_distillation(
+            student, teacher, batch, lambda s, t, b: kdutils.kd_loss(s(b[0]), quiet(t, b[0]), reduction="none")
+        )
+    with pytest.raises(ValueError, match="got float"):
+        check_distillation(student, teacher, batch, lambda s, t, b: correct(s, t, b).total.item())
+    with pytest.raises(ValueError, match="are one network"):
+        check_distillation(teacher, teacher, batch, correct)
 
 
 def test_every_message_can_be_reached_and_filled_in():

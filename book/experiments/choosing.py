@@ -368,6 +368,13 @@ def gap() -> None:
                     run["val_nll"] = round(
                         negative_log_likelihood(found, val.labels), 5
                     )
+            with LOG.claim(
+                experiment="gap", stage="transfer", teacher=name, seed=seed
+            ) as run:
+                if run:
+                    found, train = logits(name, seed)[0], mnist().train
+                    wrong = found.argmax(dim=1) != train.labels
+                    run["train_errors"] = int(wrong.sum())
     compare("gap", on_labels, model="labels", units=32)
     for name, temperature in product(names, (1.0, 3.0)):
         soft = SOFT | {"temperature": temperature}
@@ -513,7 +520,11 @@ def budget() -> None:
     """The student on labels, given the arithmetic of teacher and distillation too."""
     # 10 epochs of the CNN cost, in multiply–adds, as much as 120 of the student.
     for epochs in (20, 130):
-        compare("budget", on_labels, **FEW, model="labels", epochs=epochs)
+        # The rate is chosen at the fewer epochs and kept, as in patience().
+        chosen = [run["lr"] for run in LOG.runs(experiment="budget", stage="measure")]
+        rates = RATES if epochs == 20 else [{"lr": rate} for rate in chosen[:1]]
+        if rates:
+            compare("budget", on_labels, rates, **FEW, model="labels", epochs=epochs)
 
 
 if __name__ == "__main__":

@@ -322,7 +322,7 @@ def _same_view(a: Tensor, b: Tensor) -> bool:
     """Whether two inputs are the same images, perhaps normalized, flattened or stored in another way."""
     if a.numel() != b.numel():
         return a.shape[0] != b.shape[0] or a[0].numel() != b[0].numel()  # another resolution: no way to tell
-    pair = torch.stack([a.flatten().double().cpu(), b.flatten().double().cpu()])
+    pair = torch.stack([a.flatten().cpu().double(), b.flatten().cpu().double()])
     return bool(torch.equal(*pair) or torch.corrcoef(pair)[0, 1] > 0.99)
 
 

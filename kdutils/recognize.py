@@ -103,4 +103,4 @@ def _reverse_kl(log_q: Tensor, log_p: Tensor) -> Tensor:
 
 def flat(values: Tensor) -> np.ndarray:
     """The entries in one row, in float64."""
-    return values.detach().double().cpu().numpy().ravel()
+    return values.detach().cpu().double().numpy().ravel()

@@ -261,6 +261,17 @@ def compare(
                 run |= train(seed, **settings, **best)
 
 
+def record_teacher(
+    experiment: str, network: Callable[[], nn.Module], **settings
+) -> None:
+    """What a teacher itself does on validation."""
+    with LOG.claim(experiment=experiment, stage="teacher", **settings) as run:
+        if run:
+            found, val = logits_of(network())[1], mnist().val
+            run["val_errors"] = int((found.argmax(dim=1) != val.labels).sum())
+            run["val_nll"] = round(negative_log_likelihood(found, val.labels), 5)
+
+
 def on_labels(seed: int, lr: float, **student) -> dict:
     """The student without a teacher; the CNN's answers only to compare with."""
     student.pop("model", None)
@@ -359,15 +370,8 @@ def gap() -> None:
         for seed in TEACHER_SEEDS:
             if name == "3 × CNN" and seed:
                 continue
-            with LOG.claim(
-                experiment="gap", stage="teacher", teacher=name, seed=seed
-            ) as run:
-                if run:
-                    found, val = logits(name, seed)[1], mnist().val
-                    run["val_errors"] = int((found.argmax(dim=1) != val.labels).sum())
-                    run["val_nll"] = round(
-                        negative_log_likelihood(found, val.labels), 5
-                    )
+            network = partial(teacher, name, seed)
+            record_teacher("gap", network, teacher=name, seed=seed)
             with LOG.claim(
                 experiment="gap", stage="transfer", teacher=name, seed=seed
             ) as run:
@@ -409,18 +413,8 @@ def data() -> None:
         ):
             compare("data", student, **FEW, model=model, count=count)
         for seed in FEW_SEEDS:
-            key = {
-                "experiment": "data",
-                "stage": "teacher",
-                "count": count,
-                "seed": seed,
-            }
-            with LOG.claim(**key) as run:
-                if run:
-                    found = logits_of(teacher_of_some(seed, count))[1]
-                    run["val_errors"] = int(
-                        (found.argmax(dim=1) != mnist().val.labels).sum()
-                    )
+            network = partial(teacher_of_some, seed, count)
+            record_teacher("data", network, count=count, seed=seed)
 
 
 def noise() -> None:
@@ -447,18 +441,8 @@ def noise() -> None:
         half = {"soft_weight": 0.5}
         compare("noise", student, rates, model="distilled, half labels", **few, **half)
         for seed in TEACHER_SEEDS:
-            key = {
-                "experiment": "noise",
-                "stage": "teacher",
-                "noise": share,
-                "seed": seed,
-            }
-            with LOG.claim(**key) as run:
-                if run:
-                    found = logits_of(teacher_of_noise(seed, share))[1]
-                    run["val_errors"] = int(
-                        (found.argmax(dim=1) != mnist().val.labels).sum()
-                    )
+            network = partial(teacher_of_noise, seed, share)
+            record_teacher("noise", network, noise=share, seed=seed)
 
 
 @cache

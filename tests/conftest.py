@@ -1,4 +1,4 @@
-"""The system's Chromium for the tests that use one, and a notice of what was left out where there is none."""
+"""Chromium and Node of the system for the tests that use them, and a notice of what was left out without them."""
 
 import os
 import shutil
@@ -7,39 +7,56 @@ from pathlib import Path
 
 import pytest
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-LEFT_OUT = pytest.StashKey[list[str]]()
+PROGRAMS = {
+    "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+    "node": ("node", "nodejs"),
+}
+INSTALL = {
+    "chromium": "Chromium (Debian: apt-get install chromium; macOS: brew install --cask chromium)",
+    "node": "Node 20 or later (Debian: apt-get install nodejs; macOS: brew install node)",
+}
+LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 
 
 def pytest_configure(config):
-    config.stash[LEFT_OUT] = []
+    config.stash[LEFT_OUT] = {}
     # uv and the linters of this environment are found even where it is not activated.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+def find(program: str) -> str | None:
+    """Path of a program that the system brings, under any of its names."""
+    return next((path for name in PROGRAMS[program] if (path := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Path of the system's Chromium; where there is none, `pytest_runtest_setup` has spoken before."""
-    return next(path for name in BROWSERS if (path := shutil.which(name)))
+    return find("chromium")
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Path of Node, likewise."""
+    return find("node")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Without a browser, tests that use one are skipped, loudly; under CI they fail."""
-    if "chromium" not in item.fixturenames or any(map(shutil.which, BROWSERS)):
+    """Without a program that it uses, a test is skipped, loudly; under CI it fails."""
+    missing = [program for program in PROGRAMS if program in item.fixturenames and not find(program)]
+    if not missing:
         return
     if os.environ.get("CI", "").lower() in ("1", "true"):
-        pytest.fail("no Chromium on this machine; under CI the checks of the built pages may not be left out")
-    item.config.stash[LEFT_OUT].append(item.nodeid)
-    pytest.skip("no Chromium on this machine")
+        pytest.fail(f"no {missing[0]} on this machine; under CI the checks that use it may not be left out")
+    item.config.stash[LEFT_OUT].setdefault(missing[0], []).append(item.nodeid)
+    pytest.skip(f"no {missing[0]} on this machine")
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    left_out = config.stash[LEFT_OUT]
-    if left_out:
-        terminalreporter.section("NOT CHECKED: the built pages in a browser", red=True, bold=True)
-        terminalreporter.line(f"{len(left_out)} checks were left out, because no Chromium was found:")
+    for program, left_out in config.stash[LEFT_OUT].items():
+        terminalreporter.section(f"NOT CHECKED: what needs {program}", red=True, bold=True)
+        terminalreporter.line(f"{len(left_out)} checks were left out:")
         for name in sorted({node.split("[")[0] for node in left_out}):
             terminalreporter.line(f"  {name}")
-        terminalreporter.line("Install it (Debian: apt-get install chromium; macOS: brew install --cask chromium)")
-        terminalreporter.line("and run `make test` again.")
+        terminalreporter.line(f"Install {INSTALL[program]} and run `make test` again.")

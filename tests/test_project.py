@@ -228,17 +228,20 @@ def test_published_results_are_those_of_mnist(tmp_path, capfd, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_installed_package_brings_the_results_along(tmp_path):
+def test_an_installed_package_brings_results_and_scripts_along(tmp_path):
     """As in Colab, where a chapter has no checkout around it."""
     install = ["uv", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--python", sys.executable]
     subprocess.run([*install, "--target", tmp_path / "site", ROOT], check=True, cwd=tmp_path)
     program = (
-        "from kdutils.notebook import published_results as p; print(p()); print(*sorted(f.name for f in p().iterdir()))"
+        "from kdutils.notebook import published_results as p; print(p()); print(*sorted(f.name for f in p().iterdir()));"
+        "from kdutils.play import page_scripts as p; print(p()); print(*sorted(f.name for f in p().iterdir()))"
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
-    folder, names = done.stdout.splitlines()
+    folder, names, scripts, files = done.stdout.splitlines()
     assert Path(folder) == tmp_path / "site" / "kdutils" / "published", done.stderr
     assert {"mnist-choice.json", "mnist-teacher.safetensors", "mnist-teacher.json"} <= set(names.split())
+    assert Path(scripts) == tmp_path / "site" / "kdutils" / "pages"
+    assert {"figure.css", "figure.js", "probability.js", "temperature.js", "loss.js"} <= set(files.split())

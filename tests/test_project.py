@@ -233,8 +233,9 @@ def test_an_installed_package_brings_results_and_scripts_along(tmp_path):
     install = ["uv", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--python", sys.executable]
     subprocess.run([*install, "--target", tmp_path / "site", ROOT], check=True, cwd=tmp_path)
     program = (
-        "from kdutils.notebook import published_results as p; print(p()); print(*sorted(f.name for f in p().iterdir()));"
-        "from kdutils.play import page_scripts as p; print(p()); print(*sorted(f.name for f in p().iterdir()))"
+        "from kdutils.notebook import published_results\nfrom kdutils.play import page_scripts\n"
+        "for folder in published_results(), page_scripts():\n"
+        "    print(folder); print(*sorted(file.name for file in folder.iterdir()))"
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(

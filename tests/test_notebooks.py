@@ -92,7 +92,9 @@ def test_holds_no_widget(notebook):
 
 
 def test_metadata_say_nothing_of_one_run(notebook):
-    assert set(notebook.metadata) == {"kernelspec", "language_info", "kdutils"}
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "kdutils", "accelerator", "colab"}
+    assert notebook.metadata.accelerator == "GPU", "Colab would start it without a GPU"
+    assert notebook.metadata.colab == {"gpuType": "T4", "provenance": []}
     assert set(notebook.metadata.kdutils) == {"quick", "source_sha256"}
     assert notebook.metadata.kernelspec.name == "python3"
     assert "version" not in notebook.metadata.language_info

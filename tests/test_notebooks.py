@@ -167,9 +167,11 @@ def test_has_the_lesson_skeleton(notebook):
 
 
 def parameters(notebook) -> dict[str, object]:
-    """Names and default values in the parameters cell, which must be plain literals."""
+    """Names and default values in the parameters cell: plain literals, each with its type."""
     body = ast.parse(tagged(notebook, "parameters")[0].source).body
-    return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in body}
+    for statement in body:
+        assert isinstance(statement, ast.AnnAssign), f"write NAME: type = value, got {ast.unparse(statement)}"
+    return {statement.target.id: ast.literal_eval(statement.value) for statement in body}
 
 
 def check_with(notebook, **changed) -> None:

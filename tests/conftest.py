@@ -1,27 +1,28 @@
-"""Chromium and Node of the system for the tests that use them, and a notice of what was left out without them."""
+"""What several tests stand on, and a loud notice of what was left out because the machine lacks something."""
 
 import functools
 import http.server
 import os
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from playwright.sync_api import sync_playwright
 
-SITE = Path(__file__).resolve().parents[1] / "_build" / "html"
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "_build" / "html"
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync --host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"""
 PROGRAMS = {
     "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     "node": ("node", "nodejs"),
-}
-INSTALL = {
-    "chromium": "Chromium (Debian: apt-get install chromium; macOS: brew install --cask chromium)",
-    "node": "Node 20 or later (Debian: apt-get install nodejs; macOS: brew install node)",
 }
 LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 
@@ -49,28 +50,116 @@ def node() -> str:
     return find("node")
 
 
+@functools.cache
+def index_answers() -> bool:
+    """Whether a package can be had from the index; the cache is not asked."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["uv", "pip", "install", "--dry-run", "--no-cache", "--python", sys.executable]
+        command += ["--target", folder, "setuptools"]
+        return subprocess.run(command, check=False, capture_output=True, cwd=folder).returncode == 0
+
+
+@pytest.fixture(scope="session")
+def package_index() -> None:
+    """For tests that install packages; where no index answers, `pytest_runtest_setup` has spoken before."""
+
+
+class Published(NamedTuple):
+    """The working tree as if it were published."""
+
+    commit: str
+    environment: dict[str, str]  # with it, git fetches that commit from the address of the book
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory, package_index) -> Published:
+    """For somebody who has nothing of this machine but the way to its package index, and fetches the book with git."""
+    from tools.set_repository import current_repository
+
+    home = tmp_path_factory.mktemp("home")
+    repository = home / "published.git"
+
+    def git(*arguments: str) -> str:
+        command = ["git", f"--git-dir={repository}", f"--work-tree={ROOT}", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+
+    # All that git does not ignore, so that what is tested is what the next commit would publish.
+    git("init", "--quiet", "--initial-branch=main")
+    git("config", "uploadpack.allowFilter", "true")
+    git("add", "--all")
+    git("-c", "user.name=nobody", "-c", "user.email=nobody@localhost", "commit", "--quiet", "--message=as it stands")
+    owner, name = current_repository()
+    address = f"https://github.com/{owner}/{name}"
+    (home / ".gitconfig").write_text(f'[url "{repository.as_uri()}"]\n    insteadOf = {address}\n')
+
+    foreign = ("KD_DATA", "PYTHON", "VIRTUAL_ENV", "JUPYTER", "IPYTHON", "GIT_", "XDG_", "PYTEST")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    cache = subprocess.run(["uv", "cache", "dir"], check=True, capture_output=True, text=True).stdout.strip()
+    environment |= {"HOME": str(home), "UV_CACHE_DIR": cache}
+    for key, config in (("PIP_CONFIG_FILE", "pip/pip.conf"), ("UV_CONFIG_FILE", "uv/uv.toml")):
+        if (path := Path.home() / ".config" / config).is_file():
+            environment.setdefault(key, str(path))
+    return Published(git("rev-parse", "HEAD"), environment)
+
+
+# --- what a machine may lack -------------------------------------------------------------------------------------
+
+
+class Need(NamedTuple):
+    """Something that tests with a fixture of this name cannot do without."""
+
+    is_there: Callable[[], bool]
+    missing: str
+    not_checked: str
+    remedy: str
+
+
+NEEDS = {
+    "chromium": Need(
+        lambda: find("chromium") is not None,
+        "no Chromium on this machine",
+        "the built pages in a browser",
+        "Install it (Debian: apt-get install chromium; macOS: brew install --cask chromium)",
+    ),
+    "node": Need(
+        lambda: find("node") is not None,
+        "no Node on this machine",
+        "the JavaScript of the pages",
+        "Install version 20 or later (Debian: apt-get install nodejs; macOS: brew install node)",
+    ),
+    "package_index": Need(
+        index_answers,
+        "no package index within reach",
+        "the chapters in Colab, the oldest versions, the workflow for CI",
+        "Connect this machine to a package index",
+    ),
+}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Without a program that it uses, a test is skipped, loudly; under CI it fails."""
-    missing = [program for program in PROGRAMS if program in item.fixturenames and not find(program)]
-    if not missing:
-        return
-    if os.environ.get("CI", "").lower() in ("1", "true"):
-        pytest.fail(f"no {missing[0]} on this machine; under CI the checks that use it may not be left out")
-    item.config.stash[LEFT_OUT].setdefault(missing[0], []).append(item.nodeid)
-    pytest.skip(f"no {missing[0]} on this machine")
+    """Without what it needs, a test is skipped, loudly; under CI it fails."""
+    for name, need in NEEDS.items():
+        if name not in item.fixturenames or need.is_there():
+            continue
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(f"{need.missing}; under CI this may not be left out: {need.not_checked}")
+        item.config.stash[LEFT_OUT].setdefault(name, []).append(item.nodeid)
+        pytest.skip(need.missing)
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    for program, left_out in config.stash[LEFT_OUT].items():
-        terminalreporter.section(f"NOT CHECKED: what needs {program}", red=True, bold=True)
-        terminalreporter.line(f"{len(left_out)} checks were left out:")
-        for name in sorted({node.split("[")[0] for node in left_out}):
-            terminalreporter.line(f"  {name}")
-        terminalreporter.line(f"Install {INSTALL[program]} and run `make test` again.")
+    for name, left_out in config.stash[LEFT_OUT].items():
+        need = NEEDS[name]
+        terminalreporter.section(f"NOT CHECKED: {need.not_checked}", red=True, bold=True)
+        terminalreporter.line(f"{len(left_out)} checks were left out ({need.missing}):")
+        for node in sorted({node.split("[")[0] for node in left_out}):
+            terminalreporter.line(f"  {node}")
+        terminalreporter.line(need.remedy)
+        terminalreporter.line("and run `make test` again.")
 
 
-# --- the built site in a browser that can reach nothing but this machine ---
+# --- the built site in a browser that can reach nothing but this machine -------------------------------------------
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -92,7 +92,9 @@ def test_holds_no_widget(notebook):
 
 
 def test_metadata_say_nothing_of_one_run(notebook):
-    assert set(notebook.metadata) == {"kernelspec", "language_info", "kdutils"}
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "kdutils", "accelerator", "colab"}
+    assert notebook.metadata.accelerator == "GPU", "Colab would start it without a GPU"
+    assert notebook.metadata.colab == {"gpuType": "T4", "provenance": []}
     assert set(notebook.metadata.kdutils) == {"quick", "source_sha256"}
     assert notebook.metadata.kernelspec.name == "python3"
     assert "version" not in notebook.metadata.language_info
@@ -165,9 +167,11 @@ def test_has_the_lesson_skeleton(notebook):
 
 
 def parameters(notebook) -> dict[str, object]:
-    """Names and default values in the parameters cell, which must be plain literals."""
+    """Names and default values in the parameters cell: plain literals, each with its type."""
     body = ast.parse(tagged(notebook, "parameters")[0].source).body
-    return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in body}
+    for statement in body:
+        assert isinstance(statement, ast.AnnAssign), f"write NAME: type = value, got {ast.unparse(statement)}"
+    return {statement.target.id: ast.literal_eval(statement.value) for statement in body}
 
 
 def check_with(notebook, **changed) -> None:

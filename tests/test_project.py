@@ -196,7 +196,7 @@ print("a"); print("progress 3it/s", file=sys.stderr); warnings.warn("look here")
     assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2]
     assert [output.text for output in notebook.cells[1].outputs] == ["a\nb\n"]
     assert notebook.metadata.kdutils.quick == {"DATASET": "digits"}
-    assert set(notebook.metadata) == {"kernelspec", "language_info", "kdutils"}
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "kdutils", "accelerator", "colab"}
     assert all(not cell.metadata for cell in notebook.cells)
     table = (tmp_path / "results" / "chapter-times.md").read_text()
     assert "| [01-tiny](01-tiny.ipynb) | 0." in table and "- **A**: python" in table

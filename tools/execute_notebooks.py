@@ -35,6 +35,8 @@ LANGUAGE_INFO = {
     "name": "python",
     "pygments_lexer": "ipython3",
 }
+# Colab reads these two and starts a runtime with a GPU; nothing else looks at them.
+COLAB = {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}}
 
 
 def source_sha256(notebook: NotebookNode) -> str:
@@ -47,7 +49,7 @@ def normalise(notebook: NotebookNode) -> list[str]:
     """Take out, in place, all that differs from run to run without meaning; return what stood on stderr."""
     warnings: list[str] = []
     own = dict(notebook.metadata.get("kdutils", {}), source_sha256=source_sha256(notebook))
-    notebook.metadata = NotebookNode(kernelspec=KERNELSPEC, language_info=LANGUAGE_INFO, kdutils=own)
+    notebook.metadata = NotebookNode(kernelspec=KERNELSPEC, language_info=LANGUAGE_INFO, kdutils=own, **COLAB)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells, start=1):
         cell.id = f"cell-{number:02d}"

@@ -1,0 +1,228 @@
+"""A chapter where Colab opens it, in the oldest environment that pyproject.toml allows; and the way there."""
+
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup, SoupStrainer
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from tools.set_repository import current_repository
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "_build" / "html"
+CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+OLDEST_PYTHON = PROJECT["requires-python"].removeprefix(">=")
+KERNEL = [requirement for requirement in EXTRAS["book"] if requirement.startswith("ipykernel")]
+
+
+# --- environments of the oldest versions -------------------------------------------------------------------------
+
+
+def oldest_environment(name: str, *extra: str) -> Path:
+    """Python of an environment with the lower bounds in pyproject.toml, of `extra` too; kept until one changes."""
+    folder = ROOT / ".venv" / name
+    wanted = [*PROJECT["dependencies"], *extra]
+    order = "\n".join([OLDEST_PYTHON, os.environ.get("UV_TORCH_BACKEND", ""), *wanted])
+    python, made_for = folder / "bin" / "python", folder / "made-for"
+    if not made_for.is_file() or made_for.read_text() != order:
+        shutil.rmtree(folder, ignore_errors=True)
+        uv("venv", "--quiet", "--seed", "--python", OLDEST_PYTHON, str(folder))
+        uv(
+            "pip",
+            "install",
+            "--quiet",
+            "--resolution=lowest-direct",
+            "--only-binary=:all:",
+            f"--python={python}",
+            *wanted,
+        )
+        made_for.write_text(order)
+    return python
+
+
+def uv(*arguments: str) -> None:
+    # Not in the project's folder: there uv would read the pins that `make lock` uses.
+    done = subprocess.run(["uv", *arguments], check=False, capture_output=True, text=True, cwd=ROOT.parent)
+    if done.returncode != 0:
+        pytest.fail(f"uv {' '.join(arguments)}\n{done.stderr}", pytrace=False)
+
+
+def site_packages(python: Path) -> Path:
+    (folder,) = python.parents[1].glob("lib/python*/site-packages")
+    return folder
+
+
+def installed(python: Path) -> dict[str, tuple[int, int]]:
+    """Name and version of each package, and which file says what belongs to it: another one if installed again."""
+    records = [(path.name, path / "RECORD") for path in site_packages(python).glob("*.dist-info")]
+    return {name: (record.stat().st_ino, record.stat().st_mtime_ns) for name, record in records}
+
+
+def versions(python: Path) -> dict[str, Version]:
+    pairs = [name.removesuffix(".dist-info").rsplit("-", 1) for name in installed(python)]
+    return {canonicalize_name(name): Version(Version(number).public) for name, number in pairs}
+
+
+@pytest.fixture(scope="session")
+def colab(package_index) -> Path:
+    """Has what Colab has: the packages that kdutils needs, another pair of torch and numpy than the pins, a kernel."""
+    return oldest_environment("oldest", *KERNEL)
+
+
+@pytest.fixture(scope="session")
+def oldest_with_tests(package_index) -> Path:
+    return oldest_environment("oldest-with-tests", *EXTRAS["book"], *EXTRAS["test"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["colab", "oldest_with_tests"])
+def test_the_oldest_versions_are_the_lower_bounds(name, request):
+    found = versions(request.getfixturevalue(name))
+    wanted = PROJECT["dependencies"] + (KERNEL if name == "colab" else EXTRAS["book"] + EXTRAS["test"])
+    for requirement in map(Requirement, wanted):
+        (bound,) = requirement.specifier
+        assert bound.operator in (">=", "=="), f"{requirement} has no lower bound"
+        assert found[canonicalize_name(requirement.name)] == Version(bound.version), requirement
+    for package in ("torch", "torchvision", "numpy", "matplotlib"):
+        assert found[package] < Version(Version(version(package)).public), f"{package} is no other than the pinned one"
+
+
+@pytest.mark.slow
+def test_the_package_works_with_the_oldest_versions(oldest_with_tests, tmp_path):
+    modules = [path.stem for path in (ROOT / "kdutils").glob("*.py")]
+    tests = sorted({t for m in modules for t in [*ROOT.glob(f"tests/test_{m}.py"), *ROOT.glob(f"tests/test_{m}_*.py")]})
+    assert len(tests) >= 10
+    command = [oldest_with_tests, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *tests]
+    # The database of examples belongs to the version that wrote it.
+    environment = os.environ | {"HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+# --- Colab -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def runtime(colab, published, tmp_path_factory) -> dict[str, str]:
+    """Environment in which papermill finds a kernel "colab", in which `google.colab` is imported from the start."""
+    folder = tmp_path_factory.mktemp("runtime")
+    (folder / "modules" / "google" / "colab").mkdir(parents=True)
+    (folder / "modules" / "google" / "colab" / "__init__.py").touch()
+    startup = folder / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00-colab.py").write_text("import google.colab\ndel google\n")
+    kernel = {
+        "argv": [str(colab), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Python 3 as in Colab",
+        "language": "python",
+        "env": {"PYTHONPATH": str(folder / "modules"), "IPYTHONDIR": str(folder / "ipython")},
+    }
+    (folder / "kernels" / "colab").mkdir(parents=True)
+    (folder / "kernels" / "colab" / "kernel.json").write_text(json.dumps(kernel))
+    return published.environment | {"JUPYTER_PATH": str(folder)}
+
+
+@pytest.fixture
+def bare(colab) -> Path:
+    """The Python of Colab before the first cell: without kdutils."""
+    uv("pip", "uninstall", "--quiet", f"--python={colab}", PROJECT["name"])
+    assert PROJECT["name"] not in versions(colab)
+    return colab
+
+
+def run_in_colab(path: Path, parameters: dict, runtime: dict[str, str], tmp_path: Path) -> nbformat.NotebookNode:
+    content, output = tmp_path / "content", tmp_path / "output.ipynb"
+    content.mkdir()
+    command = [sys.executable, "-m", "papermill", "--kernel=colab", "--no-progress-bar", f"--cwd={content}"]
+    command += ["--parameters_yaml", json.dumps(parameters), str(path), str(output)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=runtime, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-6000:]
+    return nbformat.read(output, as_version=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_runs_in_colab(path, bare, runtime, published, tmp_path):
+    before = installed(bare)
+    quick = nbformat.read(path, as_version=4).metadata.kdutils.quick
+    result = run_in_colab(path, quick, runtime, tmp_path)
+
+    after = installed(bare)
+    (new,) = after.keys() - before.keys()
+    assert {name: after[name] for name in before} == before, "the first cell installed something again"
+    origin = json.loads((site_packages(bare) / new / "direct_url.json").read_text())
+    owner, name = current_repository()
+    assert origin["url"] == f"https://github.com/{owner}/{name}"
+    assert origin["vcs_info"]["commit_id"] == published.commit
+    cells = [cell for cell in result.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells)
+    report = "".join(output.get("text", "") for output in cells[-1].outputs)
+    assert f"torch {versions(bare)['torch']}" in report, "another environment ran the chapter"
+
+
+@pytest.mark.slow
+def test_a_first_cell_that_installs_again_is_noticed(bare):
+    before = installed(bare)
+    command = [bare, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", "wcwidth"]
+    subprocess.run(command, check=True, capture_output=True)
+    changed = [name for name, record in before.items() if installed(bare).get(name) != record]
+    assert [name for name in changed if name.startswith("wcwidth-")] == changed != []
+
+
+# --- links to files of the repository ----------------------------------------------------------------------------
+
+
+@functools.cache
+def tracked() -> set[str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    files = set(listed.split("\0")) - {""}
+    return files | {str(folder) for file in files for folder in Path(file).parents}
+
+
+def repository_paths(html: str) -> list[str]:
+    """The paths to which a page links in the repository's main branch, in Colab or on GitHub."""
+    owner, name = map(re.escape, current_repository())
+    places = rf"https://(?:colab\.research\.google\.com/github|github\.com)/{owner}/{name}"
+    links = [link["href"] for link in BeautifulSoup(html, "html.parser", parse_only=SoupStrainer("a", href=True))]
+    matches = [re.match(rf"{places}/(?:blob|tree|raw|edit)/([^/]+)/?([^?#]*)", link) for link in links]
+    assert {match[1] for match in matches if match} <= {"main"}, "a link leads to another branch"
+    return [unquote(match[2]) for match in matches if match]
+
+
+@pytest.mark.site
+@pytest.mark.slow
+def test_every_link_into_the_repository_leads_to_a_tracked_file():
+    pages = sorted(path for path in SITE.rglob("*.html") if "_static" not in path.parts)
+    assert pages, "build the site first: make book"
+    launched = set()
+    for page in pages:
+        paths = repository_paths(page.read_text(encoding="utf-8"))
+        lost = [path for path in paths if path.rstrip("/") not in tracked() and path]
+        assert not lost, f"{page.relative_to(SITE)} links to {lost}, which git does not track"
+        launched |= set(paths)
+    assert {f"book/{path.name}" for path in CHAPTERS} <= launched
+
+
+def test_a_link_into_the_repository_is_recognised():
+    owner, name = current_repository()
+    for place in ("colab.research.google.com/github", "github.com"):
+        link = f'<p><a href="https://{place}/{owner}/{name}/blob/main/04-mnist.ipynb#a">x</a> <a href="/b">y</a></p>'
+        assert repository_paths(link) == ["04-mnist.ipynb"]
+        with pytest.raises(AssertionError, match="another branch"):
+            repository_paths(link.replace("/main/", "/master/"))
+    assert "04-mnist.ipynb" not in tracked() and "book/04-mnist.ipynb" in tracked()

@@ -1,48 +1,18 @@
 """The built pages: as files, and in a headless Chromium that can reach nothing but this machine."""
 
-import functools
-import http.server
 import re
-import threading
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import yaml
-from bs4 import BeautifulSoup
-from playwright.sync_api import sync_playwright
 
+from tests.pages import CHAPTERS, DESKTOP, PAGES, PHONE, all_pages, parsed
+from tools.serve_site import SITE
 from tools.set_repository import current_repository
 
-ROOT = Path(__file__).resolve().parents[1]
-SITE = ROOT / "_build" / "html"
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-DOCUMENTS = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
-PAGES = [f"{name}.html" for name in DOCUMENTS]
-CHAPTERS = [name for name in DOCUMENTS if re.match(r"book/\d\d-", name)]
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync --host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"""
-DESKTOP = {"width": 1280, "height": 900}
-PHONE = {"width": 360, "height": 740}
-
-pytestmark = [pytest.mark.site, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def built():
-    assert (SITE / "index.html").is_file(), "build the site first: make book"
+pytestmark = [pytest.mark.site, pytest.mark.slow, pytest.mark.usefixtures("built")]
 
 
 # --- the files ---------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def parsed(page: str) -> BeautifulSoup:
-    return BeautifulSoup((SITE / page).read_text(encoding="utf-8"), "html.parser")
-
-
-def all_pages() -> list[str]:
-    return sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html") if "_static" not in path.parts)
 
 
 def test_every_page_of_the_contents_is_built():
@@ -115,64 +85,6 @@ def test_the_api_page_documents_every_public_name():
 
 
 # --- in a browser ------------------------------------------------------------------------------------------------
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture(scope="module")
-def address():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with sync_playwright() as playwright:
-        flags = re.split(r"\s(?=--)", FLAGS)
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser, address):
-    """Open a page; when the test ends, nothing may have failed, complained, or been asked of another machine."""
-    contexts, wrong = [], []
-
-    def guard(route):
-        if route.request.url.startswith(f"{address}/"):
-            route.continue_()
-        else:
-            wrong.append(f"asked elsewhere: {route.request.url}")
-            route.abort()
-
-    def visit(page_name: str, viewport=None, scheme="light"):
-        context = browser.new_context(viewport=viewport or DESKTOP, color_scheme=scheme)
-        contexts.append(context)
-        context.route(re.compile(r"^(?!data:|blob:)"), guard)
-        page = context.new_page()
-        page.on("console", lambda m: m.type in ("error", "warning") and wrong.append(f"console: {m.text}"))
-        page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
-        page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url} {request.failure}"))
-        page.on("response", lambda r: r.status >= 400 and wrong.append(f"{r.status}: {r.url}"))
-        page.on("websocket", lambda socket: wrong.append(f"asked elsewhere: {socket.url}"))
-        page.goto(f"{address}/{page_name}", wait_until="networkidle")
-        if page.locator(".math").count():
-            page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
-            page.evaluate("MathJax.startup.promise.then(() => true)")
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("page_name", PAGES)

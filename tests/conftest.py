@@ -1,14 +1,12 @@
 """What several tests stand on, and a loud notice of what was left out because the machine lacks something."""
 
 import functools
-import http.server
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +14,10 @@ from typing import NamedTuple
 import pytest
 from playwright.sync_api import sync_playwright
 
+from tests.pages import DESKTOP, wait_for_mathematics
+from tools.serve_site import FLAGS, SITE, find_chromium, serve
+
 ROOT = Path(__file__).resolve().parents[1]
-SITE = ROOT / "_build" / "html"
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync --host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"""
-PROGRAMS = {
-    "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
-    "node": ("node", "nodejs"),
-}
 LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 
 
@@ -33,21 +27,16 @@ def pytest_configure(config):
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
-def find(program: str) -> str | None:
-    """Path of a program that the system brings, under any of its names."""
-    return next((path for name in PROGRAMS[program] if (path := shutil.which(name))), None)
-
-
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Path of the system's Chromium; where there is none, `pytest_runtest_setup` has spoken before."""
-    return find("chromium")
+    return find_chromium()
 
 
 @pytest.fixture(scope="session")
 def node() -> str:
     """Path of Node, likewise."""
-    return find("node")
+    return shutil.which("node")
 
 
 @functools.cache
@@ -116,13 +105,13 @@ class Need(NamedTuple):
 
 NEEDS = {
     "chromium": Need(
-        lambda: find("chromium") is not None,
+        lambda: find_chromium() is not None,
         "no Chromium on this machine",
         "the built pages in a browser",
         "Install it (Debian: apt-get install chromium; macOS: brew install --cask chromium)",
     ),
     "node": Need(
-        lambda: find("node") is not None,
+        lambda: shutil.which("node") is not None,
         "no Node on this machine",
         "the JavaScript of the pages",
         "Install version 20 or later (Debian: apt-get install nodejs; macOS: brew install node)",
@@ -162,26 +151,21 @@ def pytest_terminal_summary(terminalreporter, config):
 # --- the built site in a browser that can reach nothing but this machine -------------------------------------------
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
+@pytest.fixture(scope="session")
+def built():
+    assert (SITE / "index.html").is_file(), "build the site first: make book"
 
 
 @pytest.fixture(scope="session")
-def address():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def address(built):
+    with serve() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def browser(chromium):
     with sync_playwright() as playwright:
-        flags = re.split(r"\s(?=--)", FLAGS)
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
 
@@ -198,8 +182,8 @@ def visit(browser, address):
             wrong.append(f"asked elsewhere: {route.request.url}")
             route.abort()
 
-    def visit(page_name: str, viewport=None, scheme="light"):
-        context = browser.new_context(viewport=viewport or {"width": 1280, "height": 900}, color_scheme=scheme)
+    def visit(page_name: str, viewport=None, scheme="light", **options):
+        context = browser.new_context(viewport=viewport or DESKTOP, color_scheme=scheme, **options)
         contexts.append(context)
         context.route(re.compile(r"^(?!data:|blob:)"), guard)
         page = context.new_page()
@@ -209,9 +193,7 @@ def visit(browser, address):
         page.on("response", lambda r: r.status >= 400 and wrong.append(f"{r.status}: {r.url}"))
         page.on("websocket", lambda socket: wrong.append(f"asked elsewhere: {socket.url}"))
         page.goto(f"{address}/{page_name}", wait_until="networkidle")
-        if page.locator(".math").count():
-            page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
-            page.evaluate("MathJax.startup.promise.then(() => true)")
+        wait_for_mathematics(page)
         return page
 
     yield visit

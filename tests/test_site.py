@@ -1,43 +1,18 @@
 """The built pages: as files, and in a headless Chromium that can reach nothing but this machine."""
 
-import functools
 import re
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import yaml
-from bs4 import BeautifulSoup
 
+from tests.pages import CHAPTERS, DESKTOP, PAGES, PHONE, all_pages, parsed
+from tools.serve_site import SITE
 from tools.set_repository import current_repository
 
-ROOT = Path(__file__).resolve().parents[1]
-SITE = ROOT / "_build" / "html"
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-DOCUMENTS = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
-PAGES = [f"{name}.html" for name in DOCUMENTS]
-CHAPTERS = [name for name in DOCUMENTS if re.match(r"book/\d\d-", name)]
-DESKTOP = {"width": 1280, "height": 900}
-PHONE = {"width": 360, "height": 740}
-
-pytestmark = [pytest.mark.site, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def built():
-    assert (SITE / "index.html").is_file(), "build the site first: make book"
+pytestmark = [pytest.mark.site, pytest.mark.slow, pytest.mark.usefixtures("built")]
 
 
 # --- the files ---------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def parsed(page: str) -> BeautifulSoup:
-    return BeautifulSoup((SITE / page).read_text(encoding="utf-8"), "html.parser")
-
-
-def all_pages() -> list[str]:
-    return sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html") if "_static" not in path.parts)
 
 
 def test_every_page_of_the_contents_is_built():

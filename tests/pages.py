@@ -1,0 +1,28 @@
+"""Which pages the built site has, and what stands in them; for the tests that look at it."""
+
+import functools
+import re
+
+from bs4 import BeautifulSoup
+
+from tools.serve_site import SITE, documents
+
+PAGES = [f"{name}.html" for name in documents()]
+CHAPTERS = [name for name in documents() if re.match(r"book/\d\d-", name)]
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 360, "height": 740}
+
+
+@functools.cache
+def parsed(page: str) -> BeautifulSoup:
+    return BeautifulSoup((SITE / page).read_text(encoding="utf-8"), "html.parser")
+
+
+def all_pages() -> list[str]:
+    return sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html") if "_static" not in path.parts)
+
+
+def wait_for_mathematics(page) -> None:
+    if page.locator(".math").count():
+        page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
+        page.evaluate("MathJax.startup.promise.then(() => true)")

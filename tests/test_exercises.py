@@ -40,8 +40,7 @@ CHAPTERS = sorted({name[:2] for name in PRINTED})
 
 
 def stub(name: str) -> str:
-    (program,) = PROGRAM.findall(PRINTED[name][0])
-    return program
+    return PROGRAM.findall(PRINTED[name][0])[-1]
 
 
 def namespace(chapter: str) -> dict:

@@ -2,9 +2,11 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +25,7 @@ def compare(
     """
     for inputs in cases:
         expected = as_numbers(right(*inputs))
-        found = as_numbers(call(answer, right, inputs))
+        found = as_numbers(call(answer, right, copy.deepcopy(inputs)))
         if same(found, expected):
             continue
         for hint, mistake in wrong.items():
@@ -41,7 +43,7 @@ def compare(
 
 
 def call(answer: object, right: Callable[..., Any], inputs: tuple) -> Any:
-    """What the reader's function returns for copies of the inputs."""
+    """What the reader's function returns; ``right`` only tells the names of the arguments."""
     if answer is None or answer is ...:
         raise NotYet("There is no answer yet: fill the function in, then pass it.")
     if not callable(answer):
@@ -54,11 +56,11 @@ def call(answer: object, right: Callable[..., Any], inputs: tuple) -> Any:
         raise NotYet(f"Your function should take {wanted}; it takes {inspect.signature(answer)}.") from None
     except ValueError:  # a builtin that does not tell what it takes
         pass
+    given = describe(right, inputs)
     try:
-        value = answer(*copy.deepcopy(inputs))
+        value = answer(*inputs)
     except Exception as error:
         first_line = str(error).strip().partition("\n")[0].rstrip(".")
-        given = describe(right, inputs)
         raise NotYet(f"For {given} your function raised {type(error).__name__}: {first_line}.") from None
     if value is None or value is ...:
         raise NotYet("Your function returns nothing. Is its body filled in, and does it end with `return`?")
@@ -116,9 +118,9 @@ def describe(right: Callable[..., Any], inputs: tuple) -> str:
 
 def shown(value: Any, of: str = "") -> str:
     """A value, short enough for a sentence; after ``of`` if there is room for it, else its shape or type."""
-    if isinstance(value, Tensor) and value.numel() > 6:
-        return f"of shape {tuple(value.shape)}"
-    if isinstance(value, Tensor):
+    if isinstance(value, (Tensor, np.ndarray)):
+        if math.prod(value.shape) > 6:
+            return f"of shape {tuple(value.shape)}"
         value = value.tolist()
     if isinstance(value, float):
         text = f"{value:.4g}"

@@ -113,6 +113,8 @@ def training_step(answer: object) -> str | None:
             "This is no soft term at a temperature plus a hard term, or of a form that cannot be recognised. Write "
             "both terms as in `correct` at the top of this page."
         )
+    if seen.soft_weight < 0.01:
+        return "There is a hard term and no soft one: the loss does not depend on what the teacher answers."
     if abs(seen.soft_weight - 0.7) > 0.01 or abs(seen.hard_weight - 0.3) > 0.01:
         swapped = " Have the two changed places?" if abs(seen.soft_weight - 0.3) < 0.01 else ""
         return (

@@ -1,0 +1,218 @@
+"""Exercises that answer back: the solutions pass, the wrong answers that readers give get their own hints."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from wrong_answers import WRONG
+
+import kdutils.exercises
+from kdutils.exercises import EXERCISES, check, verdict
+
+BOOK = Path(__file__).resolve().parents[1] / "book"
+PROGRAM = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+# kl_div warns of "mean", as it should: some wrong answers use it. The chapters import libraries that warn.
+pytestmark = pytest.mark.filterwarnings("ignore:reduction. 'mean'", "ignore::DeprecationWarning")
+
+
+def printed_exercises() -> dict[str, tuple[str, str]]:
+    """From "03-1" to the text before the folded solution and the solution itself, as the chapters have them."""
+    found = {}
+    for path in sorted(BOOK.glob("[0-9][0-9]-*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        section = text.split("\n## Exercises\n")[1].split("\n## ")[0]
+        _, *parts = re.split(r"^\*\*(\d+\.\d+)\*\* ", section, flags=re.MULTILINE)
+        for number, body in zip(parts[::2], parts[1::2], strict=True):
+            chapter, place = number.split(".")
+            task, solution = body.split("<details>")
+            found[f"{int(chapter):02d}-{place}"] = task, solution.split("</details>")[0]
+            assert path.name.startswith(f"{int(chapter):02d}-"), number
+    return found
+
+
+PRINTED = printed_exercises()
+CHAPTERS = sorted({name[:2] for name in PRINTED})
+
+
+def stub(name: str) -> str:
+    return PROGRAM.findall(PRINTED[name][0])[-1]
+
+
+def namespace(chapter: str) -> dict:
+    """What the chapter's import cell brings; nothing that the chapter trains or measures."""
+    (path,) = BOOK.glob(f"{chapter}-*.ipynb")
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    names: dict = {"__name__": "__main__"}
+    exec(next(cell.source for cell in cells if "from kdutils.notebook import" in cell.source), names)
+    return names
+
+
+@pytest.fixture(scope="module")
+def imports() -> dict[str, dict]:
+    return {chapter: namespace(chapter) for chapter in CHAPTERS}
+
+
+# --- the pages ---------------------------------------------------------------------------------------------------
+
+
+def test_every_exercise_has_a_check_and_every_check_an_exercise():
+    assert list(PRINTED) == list(EXERCISES)
+    assert set(WRONG) == set(EXERCISES)
+    assert CHAPTERS == [path.name[:2] for path in sorted(BOOK.glob("[0-9][0-9]-*.ipynb"))]
+    assert all(3 <= sum(name[:2] == chapter for name in PRINTED) <= 6 for chapter in CHAPTERS)
+
+
+def test_every_chapter_says_how_to_check():
+    for path in sorted(BOOK.glob("[0-9][0-9]-*.ipynb")):
+        assert "Each exercise checks itself" in path.read_text(encoding="utf-8"), path.name
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_stub_and_solution_call_their_own_check(name):
+    first, *rest = PROGRAM.findall(PRINTED[name][1])
+    for program in (stub(name), first):
+        assert re.findall(r'check\("([^"]*)"', program) == [name]
+        assert "kdutils.exercises" in program, "a reader who pastes the cell needs the import"
+    for program in (stub(name), first, *rest):
+        ast.parse(program)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_folded_solution_passes(name, imports, capsys):
+    exec(PROGRAM.findall(PRINTED[name][1])[0], dict(imports[name[:2]]))
+    assert capsys.readouterr().out == "Right.\n"
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_stub_as_printed_is_not_yet_right(name, imports, capsys):
+    exec(stub(name), dict(imports[name[:2]]))
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert said.startswith("Not yet. ")
+    functions = [node for node in ast.parse(stub(name)).body if isinstance(node, ast.FunctionDef)]
+    expected = "returns nothing" if functions else "fill in" if "[" in stub(name) else "letter"
+    assert expected in said
+
+
+# --- the hints ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_wrong_answers_get_their_own_hint(name):
+    hints = []
+    for wrong, phrase in WRONG[name]:
+        hint = verdict(name, wrong)
+        assert hint is not None, f"a wrong answer passes; its hint should say {phrase!r}"
+        assert phrase in hint
+        assert "your function raised" not in hint
+        hints.append(hint)
+    assert len(set(hints)) == len(hints) >= 2
+
+
+def test_hints_are_short_and_whole_sentences():
+    for name, answers in WRONG.items():
+        for wrong, _ in answers:
+            hint = verdict(name, wrong)
+            assert len(hint) <= 330, f"{name}: {hint}"
+            assert hint[0].isupper() or hint[0] in "dw`", f"{name}: {hint}"
+            assert hint.rstrip()[-1] in ".?)", f"{name}: {hint}"
+
+
+def test_another_mistake_is_shown_with_input_expected_and_found():
+    hint = verdict("03-4", lambda d, P_1: 0.123)
+    assert "d = 0.7" in hint and "P_1 = 0.8" in hint and "-0.1318" in hint and "0.123" in hint
+
+
+# --- bad input ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("exercise", "phrase"),
+    [
+        ("03-99", "03-1, 03-2"),
+        ("99-1", "chapters 01 to 08"),
+        ("kl", "chapters 01 to 08"),
+        ("", "chapters 01 to 08"),
+        (3.1, "comes first"),
+        (len, "comes first"),
+    ],
+    ids=repr,
+)
+def test_an_unknown_exercise_is_named(exercise, phrase):
+    assert phrase in verdict(exercise, len)
+
+
+@pytest.mark.parametrize("name", ["03-1", "3.1", "3-1", "03.1", " 03-1 "])
+def test_names_are_read_kindly(name):
+    assert verdict(name, None) == verdict("03-1", None)
+
+
+ANSWERS_OF_NO_USE = [None, ..., 3.5, "f", [1], {}, object(), torch.zeros(3), print, lambda: 1, lambda *a: None]
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_nothing_that_a_reader_may_pass_raises(name):
+    for answer in ANSWERS_OF_NO_USE:
+        said = verdict(name, answer)
+        assert said and len(said) > 15, answer
+
+
+def crash(s, t, T):
+    raise KeyError("lost")
+
+
+@pytest.mark.parametrize(
+    ("answer", "phrase"),
+    [
+        (None, "no answer yet"),
+        (2.0, "Pass the function itself"),
+        (lambda s, t: s, "3 arguments, s, t, T; it takes (s, t)"),
+        (lambda s, t, T: None, "returns nothing"),
+        (lambda s, t, T: ..., "returns nothing"),
+        (lambda s, t, T: "0.3", "type str"),
+        (lambda s, t, T: [None], "A number or a tensor"),
+        (lambda s, t, T: s, "should be a single number; yours is of shape (5, 4)"),
+        (lambda s, t, T: float("inf"), "your function gives inf"),
+        (crash, "s of shape (5, 4), t of shape (5, 4), T = 3 your function raised KeyError: 'lost'"),
+    ],
+)
+def test_an_answer_of_another_form_is_explained(answer, phrase):
+    assert phrase in verdict("03-1", answer)
+
+
+def test_the_verdict_is_printed(capsys):
+    kdutils.exercises.check("03-1", None)
+    check("03-4", lambda d, P_1: torch.sigmoid(torch.tensor(d)) - P_1)
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("Not yet. ") and last == "Right."
+
+
+# --- nothing else happens ----------------------------------------------------------------------------------------
+
+
+def test_random_numbers_types_and_the_readers_tensors_stay_as_they_were():
+    numbers = torch.arange(4.0)
+    before = torch.random.get_rng_state(), torch.get_default_dtype(), torch.is_grad_enabled()
+    for name, answers in WRONG.items():
+        for wrong, _ in answers:
+            verdict(name, wrong)
+        verdict(name, numbers)
+        verdict(name, lambda *inputs: torch.rand(3))
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert (torch.get_default_dtype(), torch.is_grad_enabled()) == before[1:]
+    assert torch.equal(numbers, torch.arange(4.0))
+
+
+def test_a_function_that_changes_its_arguments_does_no_harm():
+    def in_place(s, t, T):
+        s.div_(T)
+        t.div_(T)
+        log_q, log_p = s.log_softmax(-1), t.log_softmax(-1)
+        return T**2 * torch.nn.functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+    assert verdict("03-1", in_place) is None
+    assert verdict("03-1", in_place) is None

@@ -44,7 +44,7 @@ check: $(READY) lint  ## lint and the quick tests, under a minute
 lint: $(READY)
 	ruff check .
 	ruff format --check .
-	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/book.yml
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml book/examples/*.yml
 	check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 notebooks: $(READY)  ## run the chapters again and store their outputs; NAMES="01-background ..." for some of them

@@ -59,6 +59,8 @@ def call(answer: object, right: Callable[..., Any], inputs: tuple) -> Any:
     given = describe(right, inputs)
     try:
         value = answer(*inputs)
+    except NotYet:
+        raise
     except Exception as error:
         first_line = str(error).strip().partition("\n")[0].rstrip(".")
         raise NotYet(f"For {given} your function raised {type(error).__name__}: {first_line}.") from None

@@ -140,8 +140,8 @@ def shuffle_within_class(answer: object) -> str | None:
         )
     if not torch.equal(index.sort().values, places):
         return (
-            "Some soft targets are dealt out twice, and others never. Each must be used once, or the targets as a whole "
-            "are others than the teacher's."
+            "Some soft targets are dealt out twice, and others never. Each must be used once, or the targets as a "
+            "whole are others than the teacher's."
         )
     if torch.equal(index, places):
         return "Every image keeps its own soft target, so nothing is taken away from what the teacher knows about it."
@@ -165,8 +165,8 @@ def fair_gain(answer: object) -> str | None:
     wrong = {
         "That takes the distilled student's best rate for both. The baseline was then never tuned, and the gain is "
         "flattered: let each side choose.": at(lambda labels, distilled: min(distilled, key=distilled.get)),
-        "That takes the labels' best rate for both. Now it is the distilled student that was never tuned: let each side "
-        "choose.": at(lambda labels, distilled: min(labels, key=labels.get)),
+        "That takes the labels' best rate for both. Now it is the distilled student that was never tuned: let each "
+        "side choose.": at(lambda labels, distilled: min(labels, key=labels.get)),
         "That is the largest difference at any one rate: the rate at which the baseline looks worst. Each side has a "
         "rate of its own.": lambda labels, distilled: max(labels[r] - distilled[r] for r in labels),
         "The sign is turned round: errors that distillation removes are a gain.": lambda labels, distilled: (

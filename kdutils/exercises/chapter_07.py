@@ -175,7 +175,7 @@ def fair_gain(answer: object) -> str | None:
         "That compares means over all rates, bad ones too. Nobody uses a bad rate: take each side at its best.": (
             lambda labels, distilled: np.mean(list(labels.values())) - np.mean(list(distilled.values()))
         ),
-        "min() of a dictionary looks at its keys, so both sides are taken at the smallest rate. Take the smallest "
+        "Of a dictionary, min() looks at the keys, so both sides are taken at the smallest rate. Take the smallest "
         "*value*.": at(lambda labels, distilled: min(labels)),
         "That takes the baseline at its worst rate. Each side is to be taken at its best.": lambda labels, distilled: (
             max(labels.values()) - min(distilled.values())

@@ -1,16 +1,20 @@
 """Exercises that answer back: the solutions pass, the wrong answers that readers give get their own hints."""
 
 import ast
+import functools
 import re
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from wrong_answers import WRONG
 
 import kdutils.exercises
 from kdutils.exercises import EXERCISES, check, verdict
+from kdutils.exercises.answers import compare
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 PROGRAM = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -94,7 +98,7 @@ def test_the_stub_as_printed_is_not_yet_right(name, imports, capsys):
     said = capsys.readouterr().out.replace("\n", " ")
     assert said.startswith("Not yet. ")
     functions = [node for node in ast.parse(stub(name)).body if isinstance(node, ast.FunctionDef)]
-    expected = "returns nothing" if functions else "fill in" if "[" in stub(name) else "letter"
+    expected = "returns nothing" if functions else "letter" if '"..."' in stub(name) else "fill in"
     assert expected in said
 
 
@@ -118,8 +122,23 @@ def test_hints_are_short_and_whole_sentences():
         for wrong, _ in answers:
             hint = verdict(name, wrong)
             assert len(hint) <= 330, f"{name}: {hint}"
-            assert hint[0].isupper() or hint[0] in "dw`", f"{name}: {hint}"
+            assert hint[0].isupper() or hint[0] in "εd`", f"{name}: {hint}"
             assert hint.rstrip()[-1] in ".?)", f"{name}: {hint}"
+
+
+def test_every_hint_is_met_by_some_wrong_answer(monkeypatch):
+    """A hint that no answer can get would be a sentence that nobody has tried."""
+    offered, given = set(), set()
+
+    def noting(answer, cases, right, wrong):
+        offered.update(wrong)
+        return compare(answer, cases, right, wrong)
+
+    for number in range(1, 9):
+        monkeypatch.setattr(import_module(f"kdutils.exercises.chapter_{number:02d}"), "compare", noting)
+    for name, answers in WRONG.items():
+        given.update(verdict(name, wrong) for wrong, _ in answers)
+    assert offered and not offered - given
 
 
 def test_another_mistake_is_shown_with_input_expected_and_found():
@@ -189,6 +208,69 @@ def test_the_verdict_is_printed(capsys):
     check("03-4", lambda d, P_1: torch.sigmoid(torch.tensor(d)) - P_1)
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first.startswith("Not yet. ") and last == "Right."
+
+
+# --- right answers in other dress --------------------------------------------------------------------------------
+
+
+def solution_function(name, imports):
+    names = dict(imports[name[:2]])
+    program = PROGRAM.findall(PRINTED[name][1])[0]
+    exec(program, names)
+    functions = [node.name for node in ast.parse(program).body if isinstance(node, ast.FunctionDef)]
+    return names[functions[-1]] if functions else None
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_float32_is_right_too(name, imports):
+    function = solution_function(name, imports)
+    if function is None:
+        return
+
+    @functools.wraps(function)
+    def in_float32(*inputs):
+        return function(*(x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs))
+
+    assert verdict(name, in_float32) is None
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize(
+    "dress",
+    [torch.as_tensor, lambda x: torch.as_tensor(x).tolist(), lambda x: np.asarray(x)],
+    ids=["tensor", "list", "array"],
+)
+def test_tensors_lists_and_arrays_are_right_too(name, dress, imports):
+    function = solution_function(name, imports)
+    if function is None or name == "05-3":  # there the answer is a loss to differentiate
+        return
+
+    @functools.wraps(function)
+    def dressed(*inputs):
+        found = function(*inputs)
+        return dress(found) if not isinstance(found, (tuple, list)) else [dress(entry) for entry in found]
+
+    assert verdict(name, dressed) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("01-1", " (B) "),
+        ("01-5", ["c", "a", "d", "b", "e"]),
+        ("01-5", "c, a, d, b, e"),
+        ("02-1", (100.0, 10, 10**0.5, 8.384)),
+        ("02-1", torch.tensor([100, 10, 3.2, 8.4])),
+        ("05-1", {15, 11, 7, 5}),
+        ("05-2", [9e-4, 10]),
+        ("08-3", [28.8]),
+        ("08-3", 28.8),
+        ("03-4", lambda d, P_1: torch.sigmoid(torch.tensor([d])) - P_1),
+        ("03-1", lambda s, t, T: kdutils.kd_loss(s, t, T, reduction="none").mean(0, keepdim=True)),
+    ],
+)
+def test_other_ways_to_say_it_are_right_too(name, answer):
+    assert verdict(name, answer) is None
 
 
 # --- nothing else happens ----------------------------------------------------------------------------------------

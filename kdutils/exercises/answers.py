@@ -59,6 +59,8 @@ def call(answer: object, right: Callable[..., Any], inputs: tuple) -> Any:
     given = describe(right, inputs)
     try:
         value = answer(*inputs)
+    except NotYet:
+        raise
     except Exception as error:
         first_line = str(error).strip().partition("\n")[0].rstrip(".")
         raise NotYet(f"For {given} your function raised {type(error).__name__}: {first_line}.") from None
@@ -70,8 +72,8 @@ def call(answer: object, right: Callable[..., Any], inputs: tuple) -> Any:
 def as_numbers(value: Any) -> Tensor:
     """A number, a tensor, an array, or a list of them: float64, without dimensions of size 1."""
     try:
-        if isinstance(value, (list, tuple)) and any(isinstance(entry, Tensor) for entry in value):
-            value = torch.stack([torch.as_tensor(entry).detach().cpu().double().squeeze() for entry in value])
+        if isinstance(value, (list, tuple)):
+            return torch.stack([as_numbers(entry) for entry in value]).squeeze()
         return torch.as_tensor(value).detach().cpu().double().squeeze()
     except (TypeError, ValueError, RuntimeError):
         raise NotYet(f"A number or a tensor is expected; this is of type {type(value).__name__}.") from None

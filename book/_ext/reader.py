@@ -29,8 +29,8 @@ POLICY = (
 )
 NOT_FOUND = (
     "<h1>This page does not exist</h1><p>The address is wrong, or the page has moved. All pages are in the contents "
-    'beside this text, the <a href="{home}">first page</a> lists the chapters, and the <a href="search.html">search'
-    "</a> looks through all of them.</p>"
+    'beside this text, the <a href="{home}">first page</a> lists the chapters, and the '
+    '<a href="search.html">search</a> looks through all of them.</p>'
 )
 ENTRANCE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"/><meta name="viewport" content="width=device-width, initial-scale=1"/>

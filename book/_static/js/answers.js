@@ -2,8 +2,9 @@
 
 import { soften } from './probability.js';
 
-export function percent(share, decimals = 1) {
-  return `${(100 * share).toFixed(decimals)} %`;
+/** 0.123 is "12.3 %". A softmax never reaches 1, so what would be rounded to 100 % is called more than 99.9 %. */
+export function percent(share) {
+  return share < 0.9995 ? `${(100 * share).toFixed(1)} %` : '> 99.9 %';
 }
 
 /** Two digits that matter: 0.034, 1.2, 15. */

@@ -11,39 +11,41 @@ const PAUSE = 1000; // milliseconds without a change before answers are spoken a
 
 const find = name => document.getElementById(`pg-${name}`);
 
-async function download(name) {
-  let response;
+/** Fetches a file and makes of it what `read` makes; an error names the file. */
+async function download(name, read) {
   try {
-    response = await fetch(new URL(name, FOLDER), { cache: 'no-cache' }); // files of one version, or none
+    const response = await fetch(new URL(name, FOLDER), { cache: 'no-cache' }); // all files of one version
+    if (!response.ok) throw new Error(`the server answered ${response.status}`);
+    return read(await response.arrayBuffer());
   } catch (error) {
-    throw new Error(`${name} could not be downloaded: ${error.message}`, { cause: error });
+    throw new Error(`${name} could not be loaded: ${error.message}`, { cause: error });
   }
-  if (!response.ok) throw new Error(`${name} could not be downloaded: the server answered ${response.status}`);
-  return response.arrayBuffer();
 }
 
-async function downloadNetwork(key, { file, bytes, layers, ...facts }) {
-  const buffer = await download(file);
-  if (buffer.byteLength !== bytes) throw new Error(`${file} has ${buffer.byteLength} bytes instead of ${bytes}`);
-  return { key, ...facts, bytes: buffer.byteLength, answer: makeNetwork(layers, buffer) };
+function downloadNetwork(key, { file, bytes, layers, ...facts }) {
+  return download(file, buffer => {
+    if (buffer.byteLength !== bytes) throw new Error(`it has ${buffer.byteLength} bytes instead of ${bytes}`);
+    return { key, ...facts, bytes: buffer.byteLength, answer: makeNetwork(layers, buffer) };
+  });
 }
 
 async function load() {
   find('retry').hidden = true;
-  find('status').hidden = false;
   find('status').textContent = 'Downloading the three networks …';
+  let record, networks;
   try {
-    const record = JSON.parse(new TextDecoder().decode(await download('playground.json')));
+    record = await download('playground.json', buffer => JSON.parse(new TextDecoder().decode(buffer)));
     const entries = Object.entries(record.networks);
-    const networks = await Promise.all(entries.map(([key, network]) => downloadNetwork(key, network)));
-    find('app').hidden = false;
-    document.getElementById('playground-fallback').hidden = true;
-    start(record, networks);
-    find('status').hidden = true;
+    networks = await Promise.all(entries.map(([key, network]) => downloadNetwork(key, network)));
   } catch (error) {
-    find('status').textContent = `The networks are not here: ${error.message}.`;
+    find('status').textContent = `${error.message}. The picture below shows what you would see.`;
     find('retry').hidden = false;
+    return;
   }
+  find('status').hidden = true;
+  find('app').hidden = false;
+  document.getElementById('playground-fallback').hidden = true;
+  start(record, networks);
 }
 
 function start(record, networks) {
@@ -83,7 +85,7 @@ function start(record, networks) {
     if (!pixels) return;
     say([source, ...networks.map(({ name, logits }) => {
       const best = logits.indexOf(Math.max(...logits));
-      return `${name}: ${best}, ${percent(soften(logits)[best], 0)}.`;
+      return `${name}: ${best}, ${percent(soften(logits)[best])}.`;
     })].join(' '));
     const token = afterPause; // a change in the meantime makes another one, and this measurement stops
     for (const network of networks) {

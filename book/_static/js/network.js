@@ -1,0 +1,116 @@
+// Networks in the browser: weights from a safetensors file, and the layers that kdutils' CNN and MLP are made of.
+
+const TYPES = { F32: Float32Array, I8: Int8Array };
+
+/** The tensors of a safetensors file, as a map from names to { shape, values }. */
+export function readSafetensors(buffer) {
+  // Eight bytes of length, that many of JSON, then the data; all of it little-endian.
+  const length = buffer.byteLength < 8 ? Infinity : Number(new DataView(buffer).getBigUint64(0, true));
+  const start = 8 + length;
+  if (start > buffer.byteLength) throw new Error('not a safetensors file, or cut off in its header');
+  const { __metadata__: _, ...header } = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
+  const tensors = new Map();
+  for (const [name, { dtype, shape, data_offsets: [from, to] }] of Object.entries(header)) {
+    const Type = TYPES[dtype];
+    if (!Type) throw new Error(`${name} is stored as ${dtype}; this page reads ${Object.keys(TYPES).join(' and ')}`);
+    if (start + to > buffer.byteLength) throw new Error(`the file is cut off in ${name}`);
+    const values = new Type(buffer.slice(start + from, start + to)); // a copy, since the data may lie unaligned
+    if (values.length !== product(shape)) throw new Error(`${name} has ${values.length} numbers, not ${product(shape)}`);
+    tensors.set(name, { shape, values });
+  }
+  return tensors;
+}
+
+/** A function from 784 grey levels in [0, 1] to ten logits. `layers` are { kind, name }, in order. */
+export function makeNetwork(layers, buffer) {
+  const tensors = readSafetensors(buffer);
+  const steps = layers.map(({ kind, name }) => {
+    if (kind === 'conv') return conv3x3(weights(tensors, `${name}.weight`, 4), weights(tensors, `${name}.bias`, 1));
+    if (kind === 'linear') return linear(weights(tensors, `${name}.weight`, 2), weights(tensors, `${name}.bias`, 1));
+    if (kind === 'relu') return relu;
+    if (kind === 'maxpool') return maxpool2x2;
+    if (kind === 'flatten') return maps => ({ shape: [maps.values.length], values: maps.values });
+    throw new Error(`unknown kind of layer: ${kind}`);
+  });
+  return pixels => {
+    if (pixels.length !== 784) throw new RangeError(`an image has 784 pixels, got ${pixels.length}`);
+    const image = { shape: [1, 28, 28], values: Float32Array.from(pixels) };
+    return Array.from(steps.reduce((maps, step) => step(maps), image).values);
+  };
+}
+
+/** Weights as float32: whole numbers are multiplied by the scale of their output, the first dimension. */
+function weights(tensors, name, dimensions) {
+  const tensor = tensors.get(name);
+  if (!tensor) throw new Error(`the file has no ${name}`);
+  const { shape, values } = tensor;
+  if (shape.length !== dimensions) throw new Error(`${name} has ${shape.length} dimensions, not ${dimensions}`);
+  if (values instanceof Float32Array) return tensor;
+  const scales = tensors.get(`${name}.scale`);
+  if (scales?.values.length !== shape[0]) throw new Error(`the file has no scale for each output of ${name}`);
+  const each = values.length / shape[0];
+  return { shape, values: Float32Array.from(values, (whole, i) => whole * scales.values[Math.floor(i / each)]) };
+}
+
+/** 3×3, with a border of zeros, so that the maps keep their size. */
+function conv3x3({ shape: [mapsOut, mapsIn], values: kernel }, { values: bias }) {
+  return ({ shape: [count, height, width], values: input }) => {
+    expect('maps', mapsIn, count);
+    const size = height * width;
+    const output = new Float32Array(mapsOut * size);
+    for (let out = 0; out < mapsOut; out++) {
+      output.fill(bias[out], out * size, (out + 1) * size);
+      for (let tap = 0; tap < mapsIn * 9; tap++) {
+        const weight = kernel[out * mapsIn * 9 + tap];
+        const from = Math.floor(tap / 9) * size;
+        const down = Math.floor((tap % 9) / 3) - 1;
+        const right = (tap % 3) - 1;
+        // Rows and columns whose neighbour lies inside; the others would add zero.
+        for (let y = Math.max(0, -down); y < height - Math.max(0, down); y++) {
+          const read = from + (y + down) * width + right;
+          const write = out * size + y * width;
+          for (let x = Math.max(0, -right); x < width - Math.max(0, right); x++)
+            output[write + x] += weight * input[read + x];
+        }
+      }
+    }
+    return { shape: [mapsOut, height, width], values: output };
+  };
+}
+
+function linear({ shape: [outputs, inputs], values: matrix }, { values: bias }) {
+  return ({ values: input }) => {
+    expect('inputs', inputs, input.length);
+    const output = new Float32Array(outputs);
+    for (let row = 0; row < outputs; row++) {
+      let sum = bias[row];
+      for (let i = 0; i < inputs; i++) sum += matrix[row * inputs + i] * input[i];
+      output[row] = sum;
+    }
+    return { shape: [outputs], values: output };
+  };
+}
+
+function relu({ shape, values }) {
+  return { shape, values: values.map(value => Math.max(0, value)) };
+}
+
+function maxpool2x2({ shape: [count, height, width], values }) {
+  const [rows, columns] = [height >> 1, width >> 1];
+  const output = new Float32Array(count * rows * columns);
+  for (let map = 0, write = 0; map < count; map++)
+    for (let y = 0; y < rows; y++)
+      for (let x = 0; x < columns; x++, write++) {
+        const read = map * height * width + 2 * y * width + 2 * x;
+        output[write] = Math.max(values[read], values[read + 1], values[read + width], values[read + width + 1]);
+      }
+  return { shape: [count, rows, columns], values: output };
+}
+
+function expect(what, wanted, got) {
+  if (wanted !== got) throw new Error(`a layer wants ${wanted} ${what}, got ${got}`);
+}
+
+function product(numbers) {
+  return numbers.reduce((a, b) => a * b, 1);
+}

@@ -87,7 +87,7 @@ def image_interval(answer: object) -> str | None:
         "This is the change for one image, a share. How many errors is that on all N images?": (
             lambda a, b: t_interval(per_image(a, b))
         ),
-        "The mean is right, the interval is that of unpaired values: you summed over the seeds instead of averaging.": (
+        "All three are too large by the number of seeds. A *share* of the seeds is asked for: average over them.": (
             lambda a, b: t_interval(on_all(a, b) * len(a))
         ),
     } | wrong_intervals(on_all)

@@ -27,7 +27,7 @@ def ratios(answer: object) -> str | None:
     if all_near([math.log(10_000) / k for k in (2, 4, 8)]):
         return "These are the differences of the logits, divided by T. The exponential of each is the ratio."
     if all_near([1e8, 1e16, 1e32]):
-        return "You raised the ratio to the power T. A higher temperature makes targets softer: take the T-th root."
+        return "You raised the ratio to the power T, and it grew. A higher temperature makes ratios smaller: see (2.2)."
     for x, expected, at in zip(found, (100, 10, 10**0.5), (2, 4, 8), strict=True):
         if abs(x - expected) > 0.02 * expected:
             return f"At T = {at} the ratio is not {x:g}. By (2.2) it is the T-th root of ten thousand."
@@ -206,8 +206,8 @@ def soften_probabilities(answer: object) -> str | None:
         return hint
     rounded = torch.tensor([[0.75, 0.25, 0.0]], dtype=torch.float64)
     return (
-        "Right, except where a probability is exactly 0. No root brings it back, so it has to stay 0. If you added a "
-        "small ε, look what the T-th root makes of it."
+        "Only one case is left: where a probability is exactly 0. No root brings it back, so it has to stay 0. If you "
+        "added a small ε, look what the T-th root makes of it."
         if compare(answer, [(rounded, 20.0)], right, {})
         else None
     )

@@ -73,8 +73,8 @@ def soft_loss(answer: object) -> str | None:
         return hint
     far = torch.tensor([[0.0, 900.0, -900.0]], dtype=torch.float64)
     underflow = (
-        "Right for moderate logits, but not where a probability underflows to 0 and its logarithm becomes −∞ (trap 3). "
-        "Is there a function that gives log-probabilities in one step?"
+        "This is right for moderate logits, but not where a probability underflows to 0 and its logarithm becomes "
+        "−∞ (trap 3). Is there a function that gives log-probabilities in one step?"
     )
     return underflow if compare(answer, [(far, -far, 1.0)], right, {}) else None
 
@@ -119,8 +119,8 @@ def when_used(answer: object) -> str | None:
         "These are the student's logits, and their scale is right. Asked for are the probabilities that it gives.": (
             lambda t, a, b: t * b / a
         ),
-        "T_student is forgotten in one place: once it is trained, the student is used at T = 1, and T_student occurs "
-        "only while it learns.": lambda t, a, b: (t / a / b).softmax(-1),
+        "You divided by T_student. In the loss it stands below s; on which side does it come to stand when you solve "
+        "for s?": lambda t, a, b: (t / a / b).softmax(-1),
     }
     cases = [(logits(6), 4.0, 2.5), (logits(10, seed=1), 4.0, 1.0), (logits(3, seed=2), 1.0, 5.0)]
     return compare(answer, cases, right, wrong)

@@ -82,7 +82,7 @@ def smallest_shift(answer: object) -> str | None:
         "That is the largest shift that is good enough. The smallest is asked for.": lambda sweep, count, share: max(
             shift for shift, _, wrong in sweep if count - wrong >= share * count
         ),
-        "Just that share is enough: at least, and not more than.": first(
+        "A shift at which exactly that share is right is good enough too: *at least*.": first(
             lambda total, wrong, count, share: count - wrong > share * count
         ),
     }
@@ -122,7 +122,9 @@ def gap_closed(answer: object) -> str | None:
     wrong = {
         "That is the share of the student's errors that is removed. The gap is smaller than that: it ends at the "
         "teacher.": of(lambda a, b, c: (b - c) / b),
-        "That is the part of the gap that is still open.": of(lambda a, b, c: (c - a) / (b - a)),
+        "That is the part of the gap that is still open. How much of it was closed?": of(
+            lambda a, b, c: (c - a) / (b - a)
+        ),
         "That compares the errors of teacher and student. How many errors *were* there to lose, and how many were "
         "lost?": of(lambda a, b, c: a / c),
         "That is the number of errors removed. Divide by the number that separated the student from its teacher.": of(
@@ -152,16 +154,15 @@ def ensemble_target(answer: object) -> str | None:
     wrong = {
         "You averaged the members' probabilities. That is an ensemble too, but not this one: its *logits* are the mean "
         "of theirs.": lambda logits, T: (logits / T).softmax(-1).mean(0),
-        "You averaged probabilities, and took them for logits in a second softmax.": lambda logits, T: (
-            logits.softmax(-1).mean(0) / T
-        ).softmax(-1),
+        "You averaged probabilities, and took them for logits in a second softmax. What did the members answer before "
+        "any softmax?": lambda logits, T: (logits.softmax(-1).mean(0) / T).softmax(-1),
         "You averaged over the images. The members are the first dimension.": lambda logits, T: (
             logits.mean(1) / T
         ).softmax(-1),
         "You added the logits without dividing: that acts like a lower temperature.": lambda logits, T: (
             logits.sum(0) / T
         ).softmax(-1),
-        "The temperature is missing.": lambda logits, T: logits.mean(0).softmax(-1),
+        "The temperature is missing: this is the target at T = 1.": lambda logits, T: logits.mean(0).softmax(-1),
         "These are logits, and they are the right ones. Soften them.": lambda logits, T: logits.mean(0),
         "These are logits divided by T. The softmax is still to come.": lambda logits, T: logits.mean(0) / T,
         "The softmax runs over the images. Each row has to add up to 1: which dimension holds the classes?": (

@@ -27,7 +27,7 @@ def seeds_to_show(answer: object) -> str | None:
         "measured mean scatters. Which second term does (7.1) have?": smallest(lambda n: t(0.975, n)),
         "You used quantiles of the normal distribution. s is measured on n values; (7.1) has Student's t, and with few "
         "seeds it is much larger.": smallest(lambda n: stats.norm.ppf(0.975) + stats.norm.ppf(0.8)),
-        "You added 0.8 itself. The second term is the *quantile* of 0.8: t.ppf(0.8, n − 1).": smallest(
+        "You added 0.8 itself. The second term of (7.1) is the *quantile* of 0.8, of Student's distribution.": smallest(
             lambda n: t(0.975, n) + 0.8
         ),
         "The second quantile is that of 0.9. The luck to be safe from is on one side: 80 % of the studies are to "
@@ -37,7 +37,7 @@ def seeds_to_show(answer: object) -> str | None:
         ),
         "There is a √2 too many. s is already the spread of the *differences*; the formula for two unrelated groups "
         "does not apply to pairs.": smallest(lambda n: np.sqrt(2) * (t(0.975, n) + t(0.8, n))),
-        "You divided by n where (7.1) has √n.": lambda s, gain: next(
+        "You divided by n where (7.1) has √n: four times the seeds only halve what can be shown.": lambda s, gain: next(
             n for n in range(2, 10**5) if gain >= (t(0.975, n) + t(0.8, n)) * s / n
         ),
         "One too few: at your n the right side of (7.1) is still larger than the gain. Are there n − 1 degrees of "

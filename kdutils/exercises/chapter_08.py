@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .answers import as_numbers, call, choose, compare, number_list
+from .answers import as_numbers, call, choose, compare, number_list, shown
 
 
 def larger_batches(answer: object) -> str | None:
@@ -64,7 +64,7 @@ def megabytes_of_logits(answer: object) -> str | None:
         * 784
         / 10: "That is what the views themselves take, 784 pixels each. The teacher's logits are asked for.",
         right * 1e6: "That is in bytes. A megabyte has a million of them.",
-        right / 1e3: "That is in gigabytes.",
+        right / 1e3: "That is in gigabytes, thousands of megabytes.",
         right * 1e6 / 2**20: "That is in mebibytes, 2²⁰ bytes. Give megabytes, 10⁶ bytes.",
     }
     for value, hint in hints.items():
@@ -105,7 +105,7 @@ def logits_once(answer: object) -> str | None:
     teacher.asked, teacher.with_gradients = [], False
     found = as_numbers(call(answer, right, (teacher, images.clone(), 4)))
     if found.shape == expected.softmax(-1).shape and torch.allclose(found.sum(-1), torch.ones(10).double(), atol=1e-5):
-        return "These are probabilities. Store logits: a probability that was rounded to 0 has no temperature any more."
+        return "These are probabilities. Store logits: a probability that was rounded to 0 stays 0 at every T."
     if found.shape in ((8, 4), (4, 4)):
         return (
             f"For 10 images in batches of 4 you return {len(found)} rows. The last batch may be smaller than the "
@@ -123,16 +123,18 @@ def logits_once(answer: object) -> str | None:
             return (
                 "The rows are in another order than the images. Row i must belong to image i, whatever shuffles later."
             )
-        return f"Row 0 is {[round(x, 3) for x in found[0].tolist()]}; the teacher says otherwise in eval mode."
+        return (
+            f"Row 0 is {shown(found[0])}; the teacher's own answer to image 0, in eval mode, is {shown(expected[0])}."
+        )
     if max(teacher.asked) > 4:
         return (
-            f"Right, but the teacher got {max(teacher.asked)} images at once. A data set may not fit through a network "
-            "in one piece: keep to batch_size."
+            f"The logits are right, but the teacher got {max(teacher.asked)} images at once. A data set may not fit "
+            "through a network in one piece: keep to batch_size."
         )
     if teacher.with_gradients:
         return (
-            "Right, but with gradients: what every layer computed is kept for a backward pass that never comes. Which "
-            "context switches that off?"
+            "The logits are right, but not without gradients: what every layer computed is kept for a backward "
+            "pass that never comes. Which context switches that off?"
         )
     return None
 

@@ -38,8 +38,8 @@ def wrong_intervals(values_of: Callable[..., np.ndarray]) -> dict[str, Callable[
         "that is known. Yours is estimated from few values; whose distribution allows for that?": of(
             lambda v, s, n: around(v.mean(), 1.96 * s / np.sqrt(n))
         ),
-        "The interval is too narrow: the standard deviation is divided by n, as if all values there are were at hand. "
-        "For a sample divide by n − 1 (ddof=1 in NumPy).": of(
+        "The interval is too narrow: the standard deviation is divided by n, as if these were all values that "
+        "exist. For a sample divide by n − 1 (ddof=1 in NumPy).": of(
             lambda v, s, n: around(v.mean(), stats.t.ppf(0.975, n - 1) * v.std() / np.sqrt(n))
         ),
         "Two things make the interval too narrow: the normal quantile 1.96 in place of Student's t, and a standard "

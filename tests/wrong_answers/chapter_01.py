@@ -66,7 +66,7 @@ WRONG = {
         (lambda a, b: interval((a - b).sum(dim=1)), "over seeds"),
         (lambda a, b: over_images(b, a), "turned round"),
         (lambda a, b: interval((a - b).mean(dim=0)), "a share"),
-        (lambda a, b: interval((a - b).sum(dim=0), factor=a.shape[1]), "instead of averaging"),
+        (lambda a, b: interval((a - b).sum(dim=0), factor=a.shape[1]), "by the number of seeds"),
         (lambda a, b: over_images(a, b, quantile=1.96), "1.96 is the quantile of the normal"),
         (lambda a, b: over_images(a, b, ddof=0), "divide by n − 1"),
         (lambda a, b: over_images(a, b, quantile=1.96, ddof=0), "Two things"),

@@ -61,7 +61,7 @@ WRONG = {
         (lambda t, T_teacher, T_student: soft(t, T_student / T_teacher), "upside down"),
         (lambda t, T_teacher, T_student: soft(t), "teacher's own probabilities"),
         (lambda t, T_teacher, T_student: t * T_student / T_teacher, "the student's logits"),
-        (lambda t, T_teacher, T_student: soft(t, T_teacher * T_student), "forgotten in one place"),
+        (lambda t, T_teacher, T_student: soft(t, T_teacher * T_student), "You divided by T_student"),
     ],
     "03-4": [
         (lambda d, P_1: P_1 - 1 / (1 + math.exp(-d)), "The sign is wrong"),

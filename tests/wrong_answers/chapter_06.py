@@ -28,7 +28,7 @@ WRONG = {
         (lambda sweep, count, share: min([r[0] for r in sweep if r[2] / count >= share], default=-1), "are *wrong*"),
         (lambda sweep, count, share: enough(sweep, count, share)[0][0], "first row of the list"),
         (lambda sweep, count, share: max(enough(sweep, count, share))[0], "largest shift"),
-        (lambda sweep, count, share: min(r[0] for r in sweep if count - r[2] > share * count), "at least"),
+        (lambda sweep, count, share: min(r[0] for r in sweep if count - r[2] > share * count), "*at least*"),
     ],
     "06-4": [
         (lambda t, s, d: (mean(s) - mean(d)) / mean(s), "share of the student's errors"),

@@ -53,13 +53,13 @@ WRONG = {
     ],
     "08-4": [
         (lambda teacher, images, size: stored(teacher, images, size, evaluate=False), "in training mode"),
-        (lambda teacher, images, size: stored(teacher, images, size, gradients=True), "with gradients"),
+        (lambda teacher, images, size: stored(teacher, images, size, gradients=True), "without gradients"),
         (lambda teacher, images, size: stored(teacher, images, len(images)), "10 images at once"),
         (lambda teacher, images, size: stored(teacher, images, size).softmax(dim=1), "These are probabilities"),
         (whole_batches_only, "return 8 rows"),
         (shuffled, "in another order"),
         (lambda teacher, images, size: stored(teacher, images, size).argmax(dim=1), "yours have (10,)"),
-        (lambda teacher, images, size: stored(teacher, -images, size), "says otherwise"),
+        (lambda teacher, images, size: stored(teacher, -images, size), "own answer to image 0"),
     ],
     "08-5": [
         (lambda took, free: sum(took[part] for part in free) / left(took, free), "the *whole* step before"),

@@ -13,7 +13,7 @@ EXPERIMENTS = $(filter-out %/runlog.py %/bench_training.py, $(sort $(wildcard bo
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help book test check lint notebooks experiments bench serve lock set-repository clean
+.PHONY: help book test check lint notebooks experiments bench serve pdf lock set-repository clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench: $(READY)  ## time an epoch of distillation, written in four ways; wants a
 
 serve: book  ## build, then show the site on http://127.0.0.1:8000
 	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+pdf: book  ## build, then print the whole site into _build/book.pdf; wants Chromium
+	$(PY) -m tools.make_pdf
 
 set-repository: $(READY)  ## URL=https://github.com/you/your-book: write your repository's address wherever it stands
 	$(PY) -m tools.set_repository "$(URL)"

@@ -28,8 +28,8 @@ POLICY = (
     "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'"
 )
 NOT_FOUND = (
-    "<h1>This page does not exist</h1><p>The address is wrong, or the page has moved. All pages are in the contents "
-    'beside this text, the <a href="{home}">first page</a> lists the chapters, and the '
+    "<h1>This page does not exist</h1><p>The address is wrong, or the page has moved. All pages are in the menu, "
+    'the <a href="{home}">first page</a> lists the chapters, and the '
     '<a href="search.html">search</a> looks through all of them.</p>'
 )
 ENTRANCE = """<!DOCTYPE html>

@@ -99,7 +99,7 @@ def table(record: dict) -> str:
     temperature = record["settings"]["temperature"]
     sample = f"the example above, a {example['label']}"
     lines = [
-        row("", of("name")),
+        row("measured", of("name")),
         "| :-- | --: | --: | --: |",
         row("parameters", of("parameters")),
         row("multiply–adds per image", of("multiply_adds")),

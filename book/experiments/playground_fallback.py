@@ -89,7 +89,9 @@ def table(record: dict) -> str:
             shares = soften(logits[key], temperature)
             best = shares.topk(2)
             pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            says[key] = ", ".join(f"{digit}: {share:.1%}" for digit, share in pairs)
+            says[key] = ", ".join(
+                f"{digit}:\u00a0{100 * share:.1f}\u00a0%" for digit, share in pairs
+            )
         return says
 
     def of(field: str) -> dict[str, str]:
@@ -97,9 +99,9 @@ def table(record: dict) -> str:
         return {k: f"{c:,}" if isinstance(c, int) else c for k, c in cells.items()}
 
     temperature = record["settings"]["temperature"]
-    sample = f"the example above, a {example['label']}"
+    sample = "first digit on which the students disagree"
     lines = [
-        row("", of("name")),
+        row("measured", of("name")),
         "| :-- | --: | --: | --: |",
         row("parameters", of("parameters")),
         row("multiply–adds per image", of("multiply_adds")),
@@ -107,8 +109,12 @@ def table(record: dict) -> str:
         row("bytes, 8 bits, as downloaded", of("bytes")),
         row("test errors, float32", errors("test_errors", "float32")),
         row("test errors, 8 bits", errors("test_errors", "int8")),
-        row(f"{sample}: likeliest two at T = 1", answers(1.0)),
-        row(f"the same at T = {temperature:g}", answers(temperature)),
+        row(f"{sample}: its label", dict.fromkeys(networks, str(example["label"]))),
+        row("answers to it at T = 1, the likeliest two", answers(1.0)),
+        row(
+            f"answers to it at T = {temperature:g}, the likeliest two",
+            answers(temperature),
+        ),
     ]
     return "\n".join(lines) + "\n"
 

@@ -67,7 +67,8 @@ test('a convolution by its definition: 3×3, zeros around, every map into every 
   close(network(IMAGE), range(2 * 784, i => {
     const [out, y, x] = [Math.floor(i / 784), Math.floor((i % 784) / 28), i % 28];
     let sum = [0.25, -0.5][out];
-    for (let a = 0; a < 3; a++) for (let b = 0; b < 3; b++) sum += kernel[out * 9 + 3 * a + b] * at(y + a - 1, x + b - 1);
+    for (let a = 0; a < 3; a++)
+      for (let b = 0; b < 3; b++) sum += kernel[out * 9 + 3 * a + b] * at(y + a - 1, x + b - 1);
     return sum;
   }));
 });

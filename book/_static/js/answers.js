@@ -12,10 +12,11 @@ export function duration(milliseconds) {
   return `${Number(milliseconds.toPrecision(2))} ms`;
 }
 
-/** Builds the rows in `table`. The networks' logits and milliseconds are read from `networks` when it is to show. */
+/** Builds the rows in `table`. Logits and milliseconds are read from `networks` when they are to be shown. */
 export function fillTable(table, networks, testImages) {
   const head = table.createTHead().insertRow();
-  head.append(cell('td'), ...networks.map(({ key, name }) => cell('th', name, { scope: 'col', className: `pg-${key}` })));
+  const titles = networks.map(({ key, name }) => cell('th', name, { scope: 'col', className: `pg-${key}` }));
+  head.append(cell('td'), ...titles);
 
   const body = table.createTBody();
   const row = (title, className = '') => {

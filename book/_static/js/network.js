@@ -12,10 +12,11 @@ export function readSafetensors(buffer) {
   const tensors = new Map();
   for (const [name, { dtype, shape, data_offsets: [from, to] }] of Object.entries(header)) {
     const Type = TYPES[dtype];
-    if (!Type) throw new Error(`${name} is stored as ${dtype}; this page reads ${Object.keys(TYPES).join(' and ')}`);
+    if (!Type) throw new Error(`${name} is stored as ${dtype}; this page reads F32 and I8`);
     if (start + to > buffer.byteLength) throw new Error(`the file is cut off in ${name}`);
     const values = new Type(buffer.slice(start + from, start + to)); // a copy, since the data may lie unaligned
-    if (values.length !== product(shape)) throw new Error(`${name} has ${values.length} numbers, not ${product(shape)}`);
+    const count = shape.reduce((a, b) => a * b, 1);
+    if (values.length !== count) throw new Error(`${name} has ${values.length} numbers, not ${count}`);
     tensors.set(name, { shape, values });
   }
   return tensors;
@@ -54,28 +55,41 @@ function weights(tensors, name, dimensions) {
 
 /** 3×3, with a border of zeros, so that the maps keep their size. */
 function conv3x3({ shape: [mapsOut, mapsIn], values: kernel }, { values: bias }) {
-  return ({ shape: [count, height, width], values: input }) => {
+  return ({ shape: [count, height, width], values }) => {
     expect('maps', mapsIn, count);
     const size = height * width;
+    const wide = width + 2;
+    const input = withBorder(values, count, height, width);
     const output = new Float32Array(mapsOut * size);
     for (let out = 0; out < mapsOut; out++) {
       output.fill(bias[out], out * size, (out + 1) * size);
-      for (let tap = 0; tap < mapsIn * 9; tap++) {
-        const weight = kernel[out * mapsIn * 9 + tap];
-        const from = Math.floor(tap / 9) * size;
-        const down = Math.floor((tap % 9) / 3) - 1;
-        const right = (tap % 3) - 1;
-        // Rows and columns whose neighbour lies inside; the others would add zero.
-        for (let y = Math.max(0, -down); y < height - Math.max(0, down); y++) {
-          const read = from + (y + down) * width + right;
+      for (let map = 0; map < mapsIn; map++) {
+        // Named one by one and not in a loop: this is where all the time goes.
+        const k = 9 * (out * mapsIn + map);
+        const [a, b, c, d, e, f, g, h, i] = kernel.subarray(k, k + 9);
+        for (let y = 0; y < height; y++) {
+          const above = (map * (height + 2) + y) * wide;
+          const middle = above + wide;
+          const below = middle + wide;
           const write = out * size + y * width;
-          for (let x = Math.max(0, -right); x < width - Math.max(0, right); x++)
-            output[write + x] += weight * input[read + x];
+          for (let x = 0; x < width; x++)
+            output[write + x] += a * input[above + x] + b * input[above + x + 1] + c * input[above + x + 2]
+              + d * input[middle + x] + e * input[middle + x + 1] + f * input[middle + x + 2]
+              + g * input[below + x] + h * input[below + x + 1] + i * input[below + x + 2];
         }
       }
     }
     return { shape: [mapsOut, height, width], values: output };
   };
+}
+
+function withBorder(values, count, height, width) {
+  const larger = new Float32Array(count * (height + 2) * (width + 2));
+  for (let row = 0; row < count * height; row++) {
+    const place = (Math.floor(row / height) * (height + 2) + (row % height) + 1) * (width + 2) + 1;
+    larger.set(values.subarray(row * width, (row + 1) * width), place);
+  }
+  return larger;
 }
 
 function linear({ shape: [outputs, inputs], values: matrix }, { values: bias }) {
@@ -109,8 +123,4 @@ function maxpool2x2({ shape: [count, height, width], values }) {
 
 function expect(what, wanted, got) {
   if (wanted !== got) throw new Error(`a layer wants ${wanted} ${what}, got ${got}`);
-}
-
-function product(numbers) {
-  return numbers.reduce((a, b) => a * b, 1);
 }

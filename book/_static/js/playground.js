@@ -22,11 +22,8 @@ async function download(name, read) {
   }
 }
 
-function downloadNetwork(key, { file, bytes, layers, ...facts }) {
-  return download(file, buffer => {
-    if (buffer.byteLength !== bytes) throw new Error(`it has ${buffer.byteLength} bytes instead of ${bytes}`);
-    return { key, ...facts, bytes: buffer.byteLength, answer: makeNetwork(layers, buffer) };
-  });
+function downloadNetwork(key, { file, layers, ...facts }) {
+  return download(file, buffer => ({ key, ...facts, bytes: buffer.byteLength, answer: makeNetwork(layers, buffer) }));
 }
 
 async function load() {
@@ -88,11 +85,9 @@ function start(record, networks) {
       return `${name}: ${best}, ${percent(soften(logits)[best])}.`;
     })].join(' '));
     const token = afterPause; // a change in the meantime makes another one, and this measurement stops
-    for (const network of networks) {
-      const milliseconds = await timeOf(() => network.answer(pixels), () => token === afterPause);
-      if (milliseconds === null) return;
-      network.milliseconds = milliseconds;
-    }
+    const times = await timesOf(networks.map(({ answer: run }) => () => run(pixels)), () => token === afterPause);
+    if (!times) return;
+    networks.forEach((network, i) => { network.milliseconds = times[i]; });
     table.showTimes();
   }
 
@@ -131,24 +126,32 @@ function exampleButton(example, show) {
 }
 
 /**
- * Milliseconds of one call: the median of several short series, because browsers keep their clocks coarse. Each
- * series waits until the page is idle. null once `isWanted()` says no.
+ * Milliseconds that each of `calls` takes: the median of several short series, because browsers keep their clocks
+ * coarse. The calls take turns, so that a busy moment of the machine falls on all of them, and the first turn, in
+ * which the browser may still be compiling, does not count. Each series waits until the page is idle. null once
+ * `isWanted()` says no.
  */
-async function timeOf(call, isWanted) {
-  const series = [];
-  for (let repeat = 0; repeat < 7; repeat++) {
-    await new Promise(resolve => (window.requestIdleCallback ?? setTimeout)(resolve));
-    if (!isWanted()) return null;
-    const start = performance.now();
-    let [calls, elapsed] = [0, 0];
-    while (elapsed < 4) {
-      call();
-      calls++;
-      elapsed = performance.now() - start;
+async function timesOf(calls, isWanted) {
+  const series = calls.map(() => []);
+  for (let turn = 0; turn < 8; turn++)
+    for (const [i, call] of calls.entries()) {
+      await new Promise(resolve => (window.requestIdleCallback ?? setTimeout)(resolve));
+      if (!isWanted()) return null;
+      const milliseconds = oneSeries(call);
+      if (turn > 0) series[i].push(milliseconds);
     }
-    series.push(elapsed / calls);
+  return series.map(times => times.sort((a, b) => a - b)[3]);
+}
+
+function oneSeries(call) {
+  const start = performance.now();
+  let [count, elapsed] = [0, 0];
+  while (elapsed < 4) {
+    call();
+    count++;
+    elapsed = performance.now() - start;
   }
-  return series.sort((a, b) => a - b)[3];
+  return elapsed / count;
 }
 
 find('retry').addEventListener('click', load);

@@ -98,7 +98,8 @@ def plot_matrix(
     axis.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
     for row, column in np.ndindex(values.shape):
         if np.isfinite(values[row, column]):
-            ink = "white" if values[row, column] > (low + high) / 2 else "black"
+            # Where white and black can be read equally well on this scale of blues.
+            ink = "white" if values[row, column] > low + 0.715 * (high - low) else "black"
             text = f"{values[row, column]:.{digits}f}"
             axis.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
     axis.set(xlabel=xlabel, ylabel=ylabel, xticks=range(values.shape[1]), yticks=range(values.shape[0]))

@@ -74,3 +74,20 @@ def test_plot_matrix_writes_each_number_and_leaves_nan_empty():
     texts = {text.get_position(): text.get_text() for text in axis.texts}
     assert texts == {(0, 0): "0.25", (0, 1): "0.50", (1, 1): "1.00"}  # position is (column, row)
     assert axis.get_xlabel() == "given" and axis.get_ylabel() == "true"
+
+
+def luminance(colour) -> float:
+    """As WCAG defines it."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_numbers_in_a_matrix_can_be_read_on_every_blue():
+    _, axis = plt.subplots()
+    shares = np.linspace(0, 1, 200)[None, :]
+    plots.plot_matrix(axis, shares, xlabel="x", ylabel="y")
+    for share, text in zip(shares[0], axis.texts, strict=True):
+        paper = luminance(matplotlib.colormaps["Blues"](share))
+        ink = luminance(matplotlib.colors.to_rgb(text.get_color()))
+        contrast = (max(paper, ink) + 0.05) / (min(paper, ink) + 0.05)
+        assert contrast >= 4.5, f"{contrast:.1f} : 1 at {share:.2f}"

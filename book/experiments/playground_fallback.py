@@ -80,8 +80,8 @@ def table(record: dict) -> str:
     def row(name: str, cells: dict[str, str]) -> str:
         return f"| {name} | {' | '.join(cells[key] for key in networks)} |"
 
-    def errors(split: str, kind: str) -> dict[str, str]:
-        return {key: f"{n[split][kind]:,}" for key, n in networks.items()}
+    def errors(kind: str) -> dict[str, str]:
+        return {key: f"{n['test_errors'][kind]:,}" for key, n in networks.items()}
 
     def answers(temperature: float) -> dict[str, str]:
         says = {}
@@ -99,7 +99,7 @@ def table(record: dict) -> str:
         return {k: f"{c:,}" if isinstance(c, int) else c for k, c in cells.items()}
 
     temperature = record["settings"]["temperature"]
-    sample = "first digit on which the students disagree"
+    label = dict.fromkeys(networks, str(example["label"]))
     lines = [
         row("measured", of("name")),
         "| :-- | --: | --: | --: |",
@@ -107,9 +107,9 @@ def table(record: dict) -> str:
         row("multiply–adds per image", of("multiply_adds")),
         row("bytes, float32", of("float32_bytes")),
         row("bytes, 8 bits, as downloaded", of("bytes")),
-        row("test errors, float32", errors("test_errors", "float32")),
-        row("test errors, 8 bits", errors("test_errors", "int8")),
-        row(f"{sample}: its label", dict.fromkeys(networks, str(example["label"]))),
+        row("test errors, float32", errors("float32")),
+        row("test errors, 8 bits", errors("int8")),
+        row("first digit on which the students disagree: its label", label),
         row("answers to it at T = 1, the likeliest two", answers(1.0)),
         row(
             f"answers to it at T = {temperature:g}, the likeliest two",

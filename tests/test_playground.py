@@ -1,5 +1,4 @@
 """The playground in a browser: drawing, keys, what is said and shown, and what is there when something is missing."""
-# ruff: noqa: F401, F811
 
 import base64
 import math
@@ -9,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_site import CUT_OFF, PHONE, SITE, address, browser, built, visit
 
 from kdutils import load_results, predict_logits
+from tests.pages import PHONE
+from tests.test_site import CUT_OFF
+from tools.serve_site import SITE
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book" / "experiments"))
 
@@ -101,7 +102,7 @@ def test_a_digit_drawn_with_the_mouse_is_answered_at_once(play):
         assert 0 < float(time.removesuffix(" ms")) < 1000
     rows = page.locator("#pg-table tr").all_inner_texts()
     for fact in ("bytes", "test_errors"):
-        values = [n[fact] if fact == "bytes" else n[fact]["int8"] for n in NETWORKS.values()]
+        values = [n[fact] if fact == "bytes" else n[fact]["stored"] for n in NETWORKS.values()]
         assert any(all(f"{value:,}" in row for value in values) for row in rows), fact
     shown = [float(text.split()[0]) for text in soft_targets(page)]
     assert all(abs(sum(shown[column::3]) - 100) < 0.6 for column in range(3))

@@ -1,5 +1,4 @@
-"""The playground's networks: in the browser as in PyTorch, in 8 bits as good as before, and the record is true."""
-# ruff: noqa: F401, F811
+"""The playground's networks: in the browser as in PyTorch, as few errors as before, and the record is true."""
 
 import base64
 import hashlib
@@ -12,9 +11,9 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from test_site import SITE, address, browser, built
 
 from kdutils import load_dataset, load_model, load_results, predict_logits
+from tools.serve_site import SITE
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book" / "experiments"))
 
@@ -55,12 +54,12 @@ def browser_page(browser, address):
 
 
 PREPARE = """async () => {
-  const { makeNetwork } = await import('/_static/js/network.js');
-  const { toDigit } = await import('/_static/js/digit.js');
-  const record = await (await fetch('/_static/playground/playground.json')).json();
+  const { makeNetwork } = await import('../_static/js/network.js');
+  const { toDigit } = await import('../_static/js/digit.js');
+  const record = await (await fetch('../_static/playground/playground.json')).json();
   const networks = {};
   for (const [key, { file, layers }] of Object.entries(record.networks))
-    networks[key] = makeNetwork(layers, await (await fetch(`/_static/playground/${file}`)).arrayBuffer());
+    networks[key] = makeNetwork(layers, await (await fetch(`../_static/playground/${file}`)).arrayBuffer());
   const images = base64 => {
     const bytes = Uint8Array.from(atob(base64), letter => letter.charCodeAt(0));
     return Array.from({ length: bytes.length / 784 },
@@ -114,7 +113,7 @@ def test_the_browsers_errors_are_pytorchs_and_those_on_the_page(key, browser_log
     errors = [int((z.argmax(dim=1) != data.test.labels).sum()) for z in (browser_logits[key], expected)]
     assert errors[0] == errors[1]
     if data.name == "mnist":
-        assert errors[0] == NETWORKS[key]["test_errors"]["int8"]
+        assert errors[0] == NETWORKS[key]["test_errors"]["stored"]
         assert len(data.test) == RECORD["test_images"]
 
 
@@ -123,17 +122,16 @@ def test_the_record_describes_the_stored_file(key):
     network = NETWORKS[key]
     content = (playground.FOLDER / network["file"]).read_bytes()
     assert hashlib.sha256(content).hexdigest() == network["sha256"]
-    assert len(content) == network["bytes"] < 0.26 * network["float32_bytes"]
+    assert len(content) == network["bytes"] < 0.3 * network["float32_bytes"]
     assert (SITE / "_static" / "playground" / network["file"]).read_bytes() == content
     assert network["layers"] == playground.layers(playground.restored(network))
-    for counts in (network["test_errors"], network["val_errors"]):
-        assert abs(counts["int8"] - counts["float32"]) <= 5, "8 bits cost more errors than a handful"
+    assert network["test_errors"]["stored"] == network["test_errors"]["float32"], "8 bits changed the error count"
 
 
 def test_the_stored_teacher_is_that_of_chapter_4():
     teacher = load_model(playground.RESULTS / "mnist-teacher.safetensors")
     stored = (playground.FOLDER / NETWORKS["teacher"]["file"]).read_bytes()
-    assert safetensors.torch.save(playground.quantised(teacher)) == stored
+    assert safetensors.torch.save(playground.quantised(teacher, NETWORKS["teacher"]["int8"])) == stored
     small = playground.restored(NETWORKS["teacher"]).state_dict()
     for name, weight in teacher.state_dict().items():
         largest = weight.flatten(1).abs().amax(dim=1) if weight.dim() > 1 else torch.zeros(())

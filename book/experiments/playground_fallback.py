@@ -51,7 +51,7 @@ def picture(record: dict) -> bytes:
     digit.axis("off")
     digit.set_title("what the networks see")
     for column, (key, network) in enumerate(record["networks"].items()):
-        errors = network["test_errors"]["int8"]
+        errors = network["test_errors"]["stored"]
         for row, temperature in enumerate(temperatures, start=1):
             axis = figure.add_subplot(grid[row, column])
             shares = soften(logits[key], temperature)
@@ -94,6 +94,14 @@ def table(record: dict) -> str:
             )
         return says
 
+    def in_8_bits() -> dict[str, str]:
+        shares = {}
+        for key, network in networks.items():
+            weights = restored(network).state_dict()
+            small = sum(weights[name].numel() for name in network["int8"])
+            shares[key] = f"{100 * small / network['parameters']:.1f}\u00a0%"
+        return shares
+
     def of(field: str) -> dict[str, str]:
         cells = {key: network[field] for key, network in networks.items()}
         return {k: f"{c:,}" if isinstance(c, int) else c for k, c in cells.items()}
@@ -106,9 +114,10 @@ def table(record: dict) -> str:
         row("parameters", of("parameters")),
         row("multiply–adds per image", of("multiply_adds")),
         row("bytes, float32", of("float32_bytes")),
-        row("bytes, 8 bits, as downloaded", of("bytes")),
+        row("weights in 8 bits", in_8_bits()),
+        row("bytes, as downloaded", of("bytes")),
         row("test errors, float32", errors("float32")),
-        row("test errors, 8 bits", errors("int8")),
+        row("test errors, as downloaded", errors("stored")),
         row("first digit on which the students disagree: its label", label),
         row("answers to it at T = 1, the likeliest two", answers(1.0)),
         row(

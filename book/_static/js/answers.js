@@ -36,7 +36,7 @@ export function fillTable(table, networks, testImages) {
   const shares = Array.from({ length: 10 }, (_, digit) => row(digit, 'pg-share'));
   const times = row('Time per answer', 'pg-first-fact');
   fill(row('Weights, bytes'), ({ bytes }) => bytes.toLocaleString('en'));
-  fill(row(`Test errors of ${testImages.toLocaleString('en')}`), network => network.test_errors.int8);
+  fill(row(`Test errors of ${testImages.toLocaleString('en')}`), network => network.test_errors.stored);
 
   const bars = shares.map(cells => cells.map(one => {
     const bar = cell('span', '', { className: 'pg-bar' });

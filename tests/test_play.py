@@ -1,7 +1,9 @@
 """The figures to play with, outside of the site: one output that works wherever a notebook is shown."""
 
 import re
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
@@ -225,6 +227,21 @@ def test_an_output_is_small_and_holds_no_module_syntax(temperature_html, loss_ht
         assert len(html) < 90_000
         assert not re.search(r"^(import|export) ", html, re.MULTILINE)
         assert "http" not in re.sub(r"http://www\.w3\.org/2000/svg", "", html)
+
+
+def test_the_chapters_hold_the_present_scripts():
+    shown = 0
+    for path in sorted((Path(__file__).parents[1] / "book").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                html = output.get("data", {}).get("text/html", "")
+                if kind := re.search(r'class="kd-play" data-figure="(\w+)"', html):
+                    shown += 1
+                    assert play.one_script("probability.js", "figure.js", f"{kind[1]}.js") in html, (
+                        f"run {path.stem} again"
+                    )
+                    assert (play.page_scripts() / "figure.css").read_text() in html, f"run {path.stem} again"
+    assert shown == 2
 
 
 def test_text_from_outside_cannot_leave_its_place(shown):

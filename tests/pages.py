@@ -2,6 +2,7 @@
 
 import functools
 import re
+import time
 
 from bs4 import BeautifulSoup
 
@@ -22,7 +23,18 @@ def all_pages() -> list[str]:
     return sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html") if "_static" not in path.parts)
 
 
+def wait_until(page, expression: str, seconds: float = 30) -> None:
+    """Until an expression is true in the page.
+
+    Playwright's own `wait_for_function` asks again by `eval` inside the page, which the policy forbids.
+    """
+    end = time.monotonic() + seconds
+    while not page.evaluate(f"Boolean({expression})"):
+        assert time.monotonic() < end, f"not within {seconds} s: {expression}"
+        page.wait_for_timeout(50)
+
+
 def wait_for_mathematics(page) -> None:
     if page.locator(".math").count():
-        page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
+        wait_until(page, "window.MathJax && MathJax.startup && MathJax.startup.promise")
         page.evaluate("MathJax.startup.promise.then(() => true)")

@@ -3,7 +3,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.pages import DESKTOP, PAGES, PHONE
+from tests.pages import DESKTOP, PAGES, PHONE, wait_until
 
 STANDARD = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 OTHERS = ["search.html?q=temperature", "search.html?q=xylophone", "genindex.html", "404.html"]
@@ -32,7 +32,7 @@ def report(result: dict) -> list[str]:
 def show(page, theme: str, viewport: dict[str, int]) -> None:
     page.set_viewport_size(viewport)
     page.emulate_media(color_scheme=theme)
-    page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
+    wait_until(page, f"document.documentElement.dataset.theme === '{theme}'")
     page.wait_for_timeout(400)  # the theme asks only now and then which boxes scroll
 
 

@@ -128,6 +128,16 @@ def test_the_pages_own_scripts_run(visit):
     assert page.locator("button.copybtn").count() > 0
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_dark_page_is_dark_before_any_script_has_come(browser, address, scheme):
+    context = browser.new_context(color_scheme=scheme)
+    context.route("**/*.js*", lambda route: route.abort())
+    page = context.new_page()
+    page.goto(f"{address}/{CHAPTERS[0]}.html")
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    context.close()
+
+
 def test_buttons_work_without_handlers_in_the_html(visit):
     page = visit(CHAPTERS[0] + ".html")
     page.evaluate("window.print = () => { window.printed = true }")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.pages import parsed
+from tests.pages import parsed, wait_until
 
 pytestmark = [pytest.mark.site, pytest.mark.slow, pytest.mark.usefixtures("built")]
 
@@ -31,7 +31,7 @@ def glossary_terms() -> tuple[list[str], list[str]]:
 @pytest.fixture
 def find(visit):
     page = visit("search.html")
-    page.wait_for_function("typeof Search === 'object' && Search._index")
+    wait_until(page, "typeof Search === 'object' && Search._index")
     return lambda terms: dict(page.evaluate(FIND, terms))
 
 

@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.pages import CHAPTERS, DESKTOP, PAGES, PHONE, all_pages, parsed
+from tests.pages import CHAPTERS, DESKTOP, PAGES, PHONE, all_pages, parsed, wait_until
 from tools.serve_site import SITE
 from tools.set_repository import current_repository
 
@@ -152,7 +152,7 @@ def test_search_finds_pages(visit):
 
 def test_search_says_when_it_finds_nothing(visit):
     page = visit("search.html?q=xylophone")
-    page.wait_for_function("/did not match|no results/i.test(document.querySelector('#search-results').innerText)")
+    wait_until(page, "/did not match|no results/i.test(document.querySelector('#search-results').innerText)")
     assert page.locator("#search-results li").count() == 0
 
 

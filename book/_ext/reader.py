@@ -23,6 +23,11 @@ from sphinx.application import Sphinx
 COVER = "_static/mnist-result.png"
 WORDS_A_MINUTE = 220
 HAN = re.compile(r"([\u3400-\u9fff][\u3000-\u9fff\uff00-\uffef]*)")
+# The theme's own script comes at the end of the page; until then a dark page would be drawn in white.
+EARLY_THEME = """
+    if (document.documentElement.dataset.theme === "auto")
+      document.documentElement.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+"""
 POLICY = (
     "default-src 'none'; script-src 'self' {hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'"
@@ -190,12 +195,13 @@ def add_reading_time(article: Tag) -> None:
 
 
 def let_scripts_wait(soup: BeautifulSoup, keep_search: bool) -> None:
-    """Move the head's scripts to the end of the body, in their order; only the theme's choice of colours stays.
+    """Move the head's scripts to the end of the body, in their order; only the choice of light or dark stays.
 
     The index of the search is loaded where it is used, on the page of the search.
     """
     for script in soup.head.find_all("script") if soup.head else []:
         if "dataset.theme" in script.get_text():
+            script.string = script.get_text() + EARLY_THEME
             continue
         script.extract()
         search = ("searchtools.js", "language_data.js", "searchindex.js")
@@ -219,7 +225,7 @@ def add_policy(soup: BeautifulSoup) -> None:
     for tag in soup.find_all(onclick=True):
         del tag["onclick"]  # book.js listens instead
     kinds = ("", "module", "text/javascript")
-    inline = {s.get_text() for s in soup.find_all("script", src=False) if s.get("type", "") in kinds}
+    inline = {s.decode_contents() for s in soup.find_all("script", src=False) if s.get("type", "") in kinds}
     hashes = sorted(base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in inline)
     content = POLICY.format(hashes=" ".join(f"'sha256-{value}'" for value in hashes)).replace(" ;", ";")
     policy = soup.new_tag("meta", attrs={"http-equiv": "Content-Security-Policy", "content": content})

@@ -67,5 +67,5 @@ def test_axe_would_find_something(visit):
 
 FAULTS = """document.querySelector('article').insertAdjacentHTML('beforeend', `
   <p style="color: #777; background: #888">faint</p><img src="data:," width="9" height="9">
-  <div style="overflow: auto; width: 9em"><p style="width: 99em">wide</p></div>
+  <div style="overflow: auto; width: 9em"><p style="width: 99em">${'wide '.repeat(99)}</p></div>
   <button style="width: 9px; height: 9px; padding: 0"></button><button style="width: 9px; height: 9px; padding: 0">`)"""

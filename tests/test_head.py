@@ -1,6 +1,7 @@
 """What a page tells browsers, search engines and readers: its policy, its description, its way on, its length."""
 
 import http.server
+import importlib.util
 import json
 import re
 import threading
@@ -11,7 +12,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from tests.pages import CHAPTERS, PAGES, all_pages, parsed
-from tools.serve_site import SITE, base_path
+from tools.serve_site import SITE, base_path, serve
 from tools.set_repository import current_repository
 
 OWNER, NAME = current_repository()
@@ -126,6 +127,31 @@ def test_the_pages_own_scripts_run(visit):
     assert page.evaluate("DOCUMENTATION_OPTIONS.pagename") == CHAPTERS[0]
     assert page.evaluate("typeof toggleHintShow") == "string"
     assert page.locator("button.copybtn").count() > 0
+
+
+CELL = """<!DOCTYPE html><html><head><meta charset="utf-8"></head><body><style>p { color: red }</style><p>&amp;</p>
+<script>window.classic = 1 < 2 && "&amp;".length;</script>
+<script type="module">window.module = JSON.parse(document.querySelector("#data").text).n</script>
+<script type="application/json" id="data">{"n": 7, "text": "<b>"}</script>
+<script type="module" src="own.js"></script></body></html>"""
+
+
+def test_scripts_that_a_cell_leaves_in_a_page_run(browser, tmp_path):
+    """Each script in the page by its hash, a file of the site as such; a script that came later would not run."""
+    spec = importlib.util.spec_from_file_location("reader", SITE.parents[1] / "book" / "_ext" / "reader.py")
+    reader = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reader)
+    soup = BeautifulSoup(CELL, "html.parser")
+    reader.add_policy(soup)
+    (tmp_path / "page.html").write_text(str(soup))
+    (tmp_path / "own.js").write_text("window.own = await fetch('own.js').then(answer => answer.ok)")
+    with serve(tmp_path) as address:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{address}/page.html", wait_until="networkidle")
+        assert page.evaluate("[window.classic, window.module, window.own]") == [5, 7, True]
+        assert page.evaluate("getComputedStyle(document.querySelector('p')).color") == "rgb(255, 0, 0)"
+        context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

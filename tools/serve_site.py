@@ -56,7 +56,7 @@ def serve(site: Path = SITE) -> Iterator[str]:
             found = path.startswith(base) and file.is_file() and file.is_relative_to(site.resolve())
             file = file if found else site / "404.html"
             kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-            content = file.read_bytes()
+            content = file.read_bytes() if file.is_file() else b""
             tag = f'"{hashlib.sha256(content).hexdigest()}"'
             if found and self.headers.get("If-None-Match") == tag:
                 self.send_response(304)

@@ -124,12 +124,14 @@ def _show(kind: str, data: dict[str, Any], still: Figure, alt: str) -> None:
     """Display the figure ``kind``; its still picture is there until the script has replaced it."""
     picture = io.BytesIO()
     still.savefig(picture, format="png")
+    width, height = (still.get_size_inches() * still.dpi).round().astype(int)
     plt.close(still)
     encoded = base64.b64encode(picture.getvalue()).decode()
     html = (
         f"<style>\n{(page_scripts() / 'figure.css').read_text(encoding='utf-8')}</style>\n"
         f'<div class="kd-play" data-figure="{kind}">\n'
-        f'<img class="kd-still" alt="{escape(alt)}" src="data:image/png;base64,{encoded}">\n'
+        f'<img class="kd-still" alt="{escape(alt)}" width="{width}" height="{height}"'
+        f' src="data:image/png;base64,{encoded}">\n'
         # "<" could end the element early.
         f'<script type="application/json">{json.dumps(data).replace("<", chr(92) + "u003c")}</script>\n'
         "</div>\n"

@@ -156,14 +156,15 @@ def built():
     assert (SITE / "index.html").is_file(), "build the site first: make book"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(built):
     with serve() as address:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium):
+    # For one module: the tool that prints the book starts a Playwright of its own, and there can be one at a time.
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kdutils import load_results, predict_logits
-from tests.pages import PHONE
+from tests.pages import PHONE, wait_until
 from tests.test_site import CUT_OFF
 from tools.serve_site import SITE
 
@@ -53,10 +53,15 @@ def play(visit):
     def play(**options):
         page = visit(PAGE, **options)
         page.wait_for_selector("#pg-app:visible")
-        page.evaluate("window.scrollTo(0, document.querySelector('#pg-canvas').getBoundingClientRect().top - 120)")
+        bring_into_view(page)
         return page
 
     return play
+
+
+def bring_into_view(page):
+    """The whole sheet, below the bar at the top."""
+    page.evaluate("scrollBy(0, document.querySelector('#pg-canvas').getBoundingClientRect().top - 120)")
 
 
 def draw(page, strokes):
@@ -84,7 +89,7 @@ def soft_targets(page) -> list[str]:
 
 
 def spoken(page, pattern: str) -> str:
-    page.wait_for_function(f"/{pattern}/.test(document.querySelector('#pg-spoken').textContent)")
+    wait_until(page, f"/{pattern}/.test(document.querySelector('#pg-spoken').textContent)")
     return page.locator("#pg-spoken").text_content()
 
 
@@ -97,7 +102,7 @@ def test_a_digit_drawn_with_the_mouse_is_answered_at_once(play):
     draw(page, STROKES[7])
     assert answers(page)[0] == "7"
     assert "Teacher: 7, " in spoken(page, "Teacher")
-    page.wait_for_function("!document.querySelector('.pg-first-fact').textContent.includes('–')")
+    wait_until(page, "!document.querySelector('.pg-first-fact').textContent.includes('–')")
     for time in page.locator(".pg-first-fact td").all_inner_texts():
         assert 0 < float(time.removesuffix(" ms")) < 1000
     rows = page.locator("#pg-table tr").all_inner_texts()
@@ -299,6 +304,7 @@ def test_a_failed_download_is_named_and_can_be_repeated(browser, address, name, 
     page.locator("#pg-retry").click()
     page.wait_for_selector("#pg-app:visible")
     assert not page.locator("#pg-retry").is_visible() and not page.locator("#pg-status").is_visible()
+    bring_into_view(page)
     draw(page, STROKES[7])
     assert answers(page)[0] == "7"
     context.close()

@@ -144,7 +144,7 @@ def test_the_stored_teacher_is_that_of_chapter_4():
 def test_the_students_were_trained_as_in_chapter_4():
     chapter = nbformat.read(BOOK / "04-mnist.ipynb", as_version=4)
     (cell,) = [cell for cell in chapter.cells if "parameters" in cell.metadata.get("tags", [])]
-    values = dict(re.findall(r"^(\w+) = ([\d.]+)", cell.source, re.MULTILINE))
+    values = dict(re.findall(r"^(\w+): \w+ = ([\d.]+)", cell.source, re.MULTILINE))
     settings = RECORD["settings"]
     for name in ("labels_lr", "distill_lr", "temperature", "soft_weight", "epochs"):
         assert float(values[name.upper()]) == settings[name], name

@@ -44,7 +44,8 @@ class Tab:
     def scroll_through(self) -> int:
         """Bring every picture into view; returns the bytes of those that had waited."""
         before = self.bytes
-        for image in self.page.locator("article img").all():
+        # The still picture of a figure to play with is hidden, and came with the page.
+        for image in self.page.locator("article img:not(.kd-still)").all():
             image.evaluate("image => { const fold = image.closest('details'); if (fold) fold.open = true }")
             image.scroll_into_view_if_needed()
             image.evaluate("image => image.complete || new Promise(done => image.addEventListener('load', done))")
@@ -93,7 +94,8 @@ def test_a_whole_chapter_with_all_pictures_stays_below_the_limit(weights):
 def test_pictures_below_the_first_wait_and_keep_their_place(chapter):
     images = parsed(f"{chapter}.html").find("article").find_all("img")
     assert all(int(image["width"]) > 100 and int(image["height"]) > 50 for image in images)
-    assert all(image.get("loading") == "lazy" for image in images[1:])
+    files = [image for image in images[1:] if not image["src"].startswith("data:")]
+    assert all(image.get("loading") == "lazy" for image in files)
 
 
 HEIGHTS = """() => [...document.querySelectorAll('article img')].map(image => {

@@ -11,6 +11,7 @@ const [SQUARED, FORGOTTEN, REVERSE, LABEL] = Object.keys(GRADIENTS);
 test('the slider reaches the temperatures that the chapters use', () => {
   for (const temperature of [0.5, 1, 2, 4, 20, 100])
     assert.equal(temperatureAt(Math.round(positionOf(temperature) / 0.05) * 0.05), temperature);
+  assert.equal(temperatureAt(0.2), 1.6);
   assert.deepEqual([0.5, 4, 20].map(showTemperature), ['T = 0.50', 'T = 4.0', 'T = 20']);
 });
 

@@ -24,8 +24,7 @@ export function entropy(logits, temperature = 1) {
 export function crossEntropy(teacherLogits, studentLogits, temperature = 1) {
   const p = soften(teacherLogits, temperature);
   const logQ = logSoften(studentLogits, temperature);
-  // A class without probability adds nothing, even where log q has no finite value.
-  return -p.reduce((sum, share, i) => (share === 0 ? sum : sum + share * logQ[i]), 0);
+  return -p.reduce((sum, share, i) => sum + share * logQ[i], 0);
 }
 
 /** KL(first ‖ second) at temperature T, without a factor T². */

@@ -22,7 +22,6 @@ from runlog import RESULTS
 from torch import Tensor, nn
 
 from kdutils import (
-    CNN,
     MLP,
     DigitData,
     TrainConfig,
@@ -38,7 +37,7 @@ from kdutils import (
     predict_logits,
     save_results,
 )
-from kdutils.results import write_atomically
+from kdutils.results import ARCHITECTURES, write_atomically
 
 FOLDER = RESULTS.parent / "_static" / "playground"
 RECORD = FOLDER / "playground.json"
@@ -130,7 +129,7 @@ def rebuilt(architecture: str, config: dict, content: bytes) -> nn.Module:
             tensor = tensor * scale.reshape(-1, *[1] * (tensor.dim() - 1))
         if not name.endswith(".scale"):
             weights[name] = tensor
-    model = {"CNN": CNN, "MLP": MLP}[architecture](**config)
+    model = ARCHITECTURES[architecture](**config)
     model.load_state_dict(weights)
     return model.eval()
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { percent, positionOf, showTemperature, temperatureAt } from '../../book/_static/js/figure.js';
+import { positionOf, showTemperature, temperatureAt } from '../../book/_static/js/figure.js';
 import { GRADIENTS, losses, step } from '../../book/_static/js/loss.js';
 import { kl } from '../../book/_static/js/probability.js';
 import { describe } from '../../book/_static/js/temperature.js';
@@ -13,10 +13,6 @@ test('the slider reaches the temperatures that the chapters use', () => {
     assert.equal(temperatureAt(Math.round(positionOf(temperature) / 0.05) * 0.05), temperature);
   assert.equal(temperatureAt(0.2), 1.6);
   assert.deepEqual([0.5, 4, 20].map(showTemperature), ['T = 0.50', 'T = 4.0', 'T = 20']);
-});
-
-test('percent keeps what says something', () => {
-  assert.deepEqual([1, 0.384, 0.0123, 0.0012, 1e-6, 0].map(percent), ['100 %', '38 %', '1.2 %', '0.12 %', '<0.01 %', '0.00 %']);
 });
 
 test('the sentence names the two likeliest classes and the label, and the order never changes', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import {
-  crossEntropy, entropy, forwardGradient, kl, labelGradient, logSoften, reverseGradient, soften,
+  crossEntropy, entropy, forwardGradient, kl, labelGradient, logSoften, percent, reverseGradient, soften,
 } from '../../book/_static/js/probability.js';
 
 const TEACHER = [9.2, 2.5, 0.0, -1.0, -3.0];
@@ -70,4 +70,9 @@ test('the gradient of the label term agrees with finite differences and sums to 
 test('a temperature that is none is refused by name', () => {
   for (const bad of [0, -1, NaN, Infinity, 'x'])
     assert.throws(() => soften(TEACHER, bad), /temperature.*above 0/);
+});
+
+test('percent never says 0 % or 100 % of a softmax', () => {
+  assert.deepEqual([0, 0.0004, 0.0005, 0.1234, 0.9994].map(percent), ['< 0.1 %', '< 0.1 %', '0.1 %', '12.3 %', '99.9 %']);
+  assert.deepEqual([0.9995, 1].map(percent), ['> 99.9 %', '> 99.9 %']);
 });

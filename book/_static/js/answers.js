@@ -1,11 +1,6 @@
 // The table of answers: a column for each network, its soft targets as bars with their numbers.
 
-import { soften } from './probability.js';
-
-/** 0.123 is "12.3 %". A softmax never reaches 1, so what would be rounded to 100 % is called more than 99.9 %. */
-export function percent(share) {
-  return share < 0.9995 ? `${(100 * share).toFixed(1)} %` : '> 99.9 %';
-}
+import { percent, soften } from './probability.js';
 
 /** Two digits that matter: 0.034, 1.2, 15. */
 export function duration(milliseconds) {

@@ -93,10 +93,3 @@ export function digitPicture(pixels, size) {
   context.putImageData(picture, 0, 0);
   return canvas;
 }
-
-/** A probability as a reader wants it: percent, with digits only where they say something. */
-export function percent(share) {
-  if (share > 0 && share < 0.0001) return '<0.01 %';
-  const digits = share >= 0.0995 ? 0 : share >= 0.00995 ? 1 : 2;
-  return `${(100 * share).toFixed(digits)} %`;
-}

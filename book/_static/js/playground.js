@@ -1,9 +1,10 @@
 // The page to play with: fetches the three networks, asks them about each drawing, and shows what they answer.
 
 import { makeNetwork } from './network.js';
+import { fillTable } from './answers.js';
+import { digitPicture, element } from './figure.js';
 import { makePaper, paintImage } from './paper.js';
-import { soften } from './probability.js';
-import { fillTable, percent } from './answers.js';
+import { percent, soften } from './probability.js';
 
 const FOLDER = new URL('../playground/', import.meta.url);
 const TEMPERATURES = [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20];
@@ -113,16 +114,9 @@ function start(record, networks) {
   answer();
 }
 
-function exampleButton(example, show) {
-  const button = document.createElement('button');
-  const picture = document.createElement('canvas');
-  picture.width = picture.height = 28;
-  paintImage(picture.getContext('2d'), example.grey);
-  button.type = 'button';
-  button.setAttribute('aria-label', `Validation image ${example.validation_index}, a ${example.label}`);
-  button.append(picture);
-  button.addEventListener('click', show);
-  return button;
+function exampleButton({ pixels, label, validation_index: place }, show) {
+  const name = `Validation image ${place}, a ${label}`;
+  return element('button', { type: 'button', 'aria-label': name, click: show }, digitPicture(pixels, 38));
 }
 
 /**

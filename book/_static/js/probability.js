@@ -52,3 +52,9 @@ export function reverseGradient(teacherLogits, studentLogits, temperature = 1) {
 export function labelGradient(label, studentLogits) {
   return soften(studentLogits).map((share, i) => share - (i === label ? 1 : 0));
 }
+
+/** 0.123 is "12.3 %". A softmax reaches neither 0 nor 1: what would be rounded to them is "< 0.1 %" or "> 99.9 %". */
+export function percent(share) {
+  if (share >= 0.9995) return '> 99.9 %';
+  return share < 0.0005 ? '< 0.1 %' : `${(100 * share).toFixed(1)} %`;
+}

@@ -1,9 +1,9 @@
 // Chapter 2: move the temperature, and watch a real teacher's soft targets.
 import {
-  announcer, choice, digitPicture, drawing, element, percent, positionOf, setUp, showTemperature, slider,
-  temperatureAt, TEMPERATURES,
+  announcer, choice, digitPicture, drawing, element, positionOf, setUp, showTemperature, slider, temperatureAt,
+  TEMPERATURES,
 } from './figure.js';
-import { entropy, soften } from './probability.js';
+import { entropy, percent, soften } from './probability.js';
 
 /** What the figure says about one answer at one temperature. */
 export function describe(logits, label, temperature) {

@@ -19,9 +19,10 @@ PAPER = {"width": 673, "height": 977}  # what the margins of book.css leave of A
 
 READY = """async ([address, published]) => {
   dispatchEvent(new Event('beforeprint'));
-  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
-  await document.fonts.ready;
-  await Promise.all([...document.querySelectorAll('article img')].map(image => image.decode()));
+  const pictures = [...document.querySelectorAll('article img')].map(image => image.decode());
+  const late = new Promise((_, fail) => setTimeout(fail, 60_000, new Error(
+    `${location.pathname}: formulas, letters or pictures did not come within a minute`)));
+  await Promise.race([late, Promise.all([window.MathJax?.startup?.promise, document.fonts.ready, ...pictures])]);
   for (const link of document.querySelectorAll('article a[href]')) {
     const onThisPage = new URL(link.href).pathname === location.pathname;
     if (!onThisPage) link.href = link.href.replace(address, published);

@@ -119,7 +119,7 @@ NEEDS = {
     "package_index": Need(
         index_answers,
         "no package index within reach",
-        "the chapters in Colab, the oldest versions, the workflow for CI",
+        "the chapters in Colab and JupyterLab, the oldest versions, the workflow for CI",
         "Connect this machine to a package index",
     ),
 }

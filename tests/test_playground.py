@@ -320,6 +320,8 @@ def test_a_failed_download_is_named_and_can_be_repeated(browser, address, name, 
 def test_the_page_fits_a_phone_and_can_be_read(play, scheme):
     page = play(viewport=PHONE, scheme=scheme)
     draw(page, STROKES[3])
+    answer = page.locator(".pg-answer").bounding_box()
+    assert answer["y"] + answer["height"] <= PHONE["height"], "who draws does not see the answers"
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert page.evaluate(CUT_OFF, PHONE["width"]) == []
     for target in page.locator(".playground button:visible, .playground input:visible").all():

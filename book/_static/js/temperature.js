@@ -20,9 +20,10 @@ export function describe(logits, label, temperature) {
   };
 }
 
-const WIDTH = 340, TOP = 18, BASE = 168, COLUMN = 34;
+const TOP = 18, BASE = 168, COLUMN = 34;
 
 function bars(target, plain, label) {
+  const width = COLUMN * Math.max(10, target.length);
   const height = share => (BASE - TOP) * share;
   const columns = target.map((share, i) => drawing(
     'g', { transform: `translate(${i * COLUMN} 0)` },
@@ -33,8 +34,8 @@ function bars(target, plain, label) {
     drawing('text', { x: 17, y: BASE + 16 }, String(i)),
   ));
   return drawing(
-    'svg', { viewBox: `0 0 ${WIDTH} ${BASE + 22}`, role: 'img', 'aria-label': 'Soft targets as bars; the numbers are in the table below.' },
-    drawing('path', { class: 'kd-axis', d: `M0 ${BASE}h${WIDTH}` }), ...columns,
+    'svg', { viewBox: `0 0 ${width} ${BASE + 22}`, role: 'img', 'aria-label': 'Soft targets as bars; the numbers are in the table below.' },
+    drawing('path', { class: 'kd-axis', d: `M0 ${BASE}h${width}` }), ...columns,
   );
 }
 
@@ -82,7 +83,7 @@ function build({ digits, start }) {
       element('span', { class: 'kd-swatch kd-bar' }), 'soft target at this T, in % ',
       element('span', { class: 'kd-swatch kd-mark' }), 'at T = 1 ',
       element('span', { class: 'kd-swatch kd-label' }), 'hard label'),
-    element('div', { class: 'kd-entropy' }, element('span', {}, 'entropy, from 0 to log 10'), meter),
+    element('div', { class: 'kd-entropy' }, element('span', {}, `entropy, from 0 to log ${digit.logits.length}`), meter),
     sentence, spoken.node,
     element('details', {}, element('summary', {}, 'The numbers'), element(
       'table', {},

@@ -50,5 +50,14 @@ def test_search_finds_every_chinese_term(find):
     assert not missing
 
 
+def test_search_finds_a_part_of_a_chinese_term(find):
+    _, chinese = glossary_terms()
+    whole = re.compile(r"[\u4e00-\u9fff]{3,}")
+    parts = {part for term in chinese if whole.fullmatch(term) for part in (term[:2], term[-2:], term[1:])}
+    assert "蒸馏" in parts and len(parts) > 40
+    missing = [part for part, pages in find(sorted(parts)).items() if "book/glossary" not in pages]
+    assert not missing
+
+
 def test_search_finds_nothing_for_what_is_not_there(find):
     assert find(["xylophone", "木琴"]) == {"xylophone": [], "木琴": []}

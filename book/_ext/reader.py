@@ -3,7 +3,8 @@
 Sphinx writes the pages; `finish` then goes over each file once: icons without the 1.5 MB script that draws them,
 pictures that know their size and wait until they are needed, tables that can be scrolled by keyboard, the minutes a
 page takes, scripts that do not hold up the text, and last a content security policy that allows nothing from
-elsewhere. `describe` gives each page its description and its card for social networks.
+elsewhere. `describe` gives each page its description and its card for social networks, `EnglishAndChinese` the search
+its parts of Chinese words.
 """
 
 import base64
@@ -12,6 +13,7 @@ import hashlib
 import html
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -19,6 +21,7 @@ from bs4 import BeautifulSoup, NavigableString, Tag
 from docutils import nodes
 from PIL import Image
 from sphinx.application import Sphinx
+from sphinx.search.en import SearchEnglish
 
 COVER = "_static/mnist-result.png"
 WORDS_A_MINUTE = 220
@@ -47,10 +50,20 @@ ENTRANCE = """<!DOCTYPE html>
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
+    app.add_search_language(EnglishAndChinese)
     app.connect("html-page-context", describe)
     app.connect("html-collect-pages", not_found)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+class EnglishAndChinese(SearchEnglish):
+    """The index of the search, with the parts of Chinese words: for two letters, the search looks for whole words."""
+
+    def split(self, input: str) -> list[str]:
+        """Words, and the neighbours within a Chinese one."""
+        words = super().split(input)
+        return words + [pair for word in words if HAN.match(word) for pair in map("".join, pairwise(word))]
 
 
 # --- description and card ----------------------------------------------------------------------------------------

@@ -103,8 +103,9 @@ def fit(
 
     Raises:
         TrainingError: a loss that is nan or infinite; a checkpoint that cannot be saved.
-        ValueError: a checkpoint of another run (other weights, data or settings).
+        ValueError: a split without examples; a checkpoint of another run (other weights, data or settings).
     """
+    _check_not_empty(train, val)
     return _run(model, train, val, config, loss, augment, checkpoint, identity={})
 
 
@@ -135,6 +136,7 @@ def distill(
     """
     check_temperature(temperature)
     check_soft_weight(soft_weight)
+    _check_not_empty(train, val)
     _check_nothing_shared(student, teacher)
     _check_same_classes(student, teacher, train)
     identity = {"temperature": temperature, "soft_weight": soft_weight, "teacher": digest(teacher.state_dict())}
@@ -279,6 +281,13 @@ def _own_random_state(device: torch.device) -> Iterator[None]:
     # The caller's random numbers go on after training as if it had not happened.
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
         yield
+
+
+def _check_not_empty(train: Split, val: Split | None) -> None:
+    if len(train) == 0:
+        raise ValueError("train must hold at least one example, got none")
+    if val is not None and len(val) == 0:
+        raise ValueError("val must hold at least one example, got none: pass None where nothing was held out")
 
 
 def _check_nothing_shared(student: nn.Module, teacher: nn.Module) -> None:

@@ -539,6 +539,15 @@ def test_networks_with_other_classes_are_refused():
         distill(network(2), network(1, num_classes=7), TRAIN, VAL, config())
 
 
+@pytest.mark.parametrize(("train", "val", "empty"), [(TRAIN[:0], VAL, "train"), (TRAIN, VAL[:0], "val")])
+@pytest.mark.parametrize("train_on", [fit, lambda student, *rest: distill(student, network(1), *rest)])
+def test_a_split_without_examples_is_refused_before_anything_is_trained(train_on, train, val, empty):
+    student = network(2)
+    with pytest.raises(ValueError, match=f"^{empty} must hold at least one example, got none"):
+        train_on(student, train, val, config())
+    assert same(student, network(2))
+
+
 def test_progress_is_plain_text_on_stderr_and_off_by_default(capsys):
     fit(network(), TRAIN, VAL, config())
     assert capsys.readouterr() == ("", "")

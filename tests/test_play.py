@@ -218,7 +218,7 @@ def test_one_output_shown_twice_works_twice(open_, temperature_html):
     assert page.locator(".kd-figure").count() == 2
     page.locator("input[type=range]").nth(1).fill("2")
     page.locator("input[type=radio]").nth(1).check()
-    said = page.locator(".kd-slider output").all_inner_texts()
+    said = page.locator(".kd-slider span").all_inner_texts()
     assert said == ["T = 4.0", "T = 100"]
 
 

@@ -37,18 +37,18 @@ export function setUp(kind, build) {
 
 /** A labelled slider. `read(position)` turns the input's number into the quantity, `show(quantity)` into words. */
 export function slider({ label, min, max, step, start, read = Number, show, changed }) {
-  const output = element('output');
+  const seen = element('span', { 'aria-hidden': 'true' }); // what is heard is the input's own text
   const input = element('input', { type: 'range', min, max, step, value: start });
   const update = () => {
     const value = read(Number(input.value));
-    output.textContent = show(value);
+    seen.textContent = show(value);
     input.setAttribute('aria-valuetext', show(value));
     return value;
   };
   input.addEventListener('input', () => changed(update()));
   update();
   const set = position => { input.value = position; return update(); };
-  return { node: element('label', { class: 'kd-slider' }, `${label} `, output, input), input, set };
+  return { node: element('label', { class: 'kd-slider' }, `${label} `, seen, input), input, set };
 }
 
 /** Temperatures from 0.25 to 100 on a logarithmic slider: 0 is T = 1. Two digits are enough. */

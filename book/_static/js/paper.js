@@ -15,7 +15,10 @@ const EMPTY = { example: null, strokes: [] };
 
 /**
  * Makes `canvas` a sheet, and `marker` the sign that shows where the keyboard's pen is. `changed()` is called whenever
- * the drawing has changed, `say(text)` when a listener should hear what the pen does.
+ * the drawing has changed, `say(text)` when a listener should hear something.
+ *
+ * For a screen reader the sheet is a slider of two dimensions: so it hands the arrows on, and reads the pen's place.
+ * With the role "application", Orca does neither.
  */
 export function makePaper(canvas, marker, { changed, say }) {
   const past = [EMPTY]; // every drawing so far; the last is on the sheet
@@ -62,6 +65,9 @@ export function makePaper(canvas, marker, { changed, say }) {
     marker.style.setProperty('--x', pen.x / SIZE);
     marker.style.setProperty('--y', pen.y / SIZE);
     marker.classList.toggle('pg-down', pen.down);
+    // A number of its own for each place and state: Orca reads the text only when the number has changed.
+    canvas.setAttribute('aria-valuenow', 2 * (Math.round(pen.y) * SIZE + Math.round(pen.x)) + Number(pen.down));
+    canvas.setAttribute('aria-valuetext', `${whereabouts(pen)}, pen ${pen.down ? 'down' : 'up'}`);
   }
 
   const paper = {
@@ -124,8 +130,8 @@ export function makePaper(canvas, marker, { changed, say }) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const direction = DIRECTIONS[event.key];
     if (direction) move(direction, event.shiftKey ? LARGE_STEP : STEP);
-    else if (event.key === ' ') pen.down ? raise() : lower();
-    else if (event.key === 'Escape' && pen.down) raise();
+    else if (event.key === ' ') pen.down ? lift() : lower();
+    else if (event.key === 'Escape' && pen.down) lift();
     else if (event.key.toLowerCase() === 'z') paper.undo();
     else if (event.key.toLowerCase() === 'c') paper.clear();
     else return;
@@ -146,14 +152,9 @@ export function makePaper(canvas, marker, { changed, say }) {
     pen.down = true;
     showPen();
     begin({ x: pen.x, y: pen.y });
-    say(`Pen down, ${whereabouts(pen)}.`);
   }
 
-  function raise() {
-    lift();
-    say(`Pen up, ${whereabouts(pen)}.`);
-  }
-
+  canvas.setAttribute('aria-valuemax', 2 * SIZE * (SIZE + 1));
   window.addEventListener('resize', resize); // also fired by zooming
   resize();
   showPen();

@@ -115,7 +115,7 @@ function start(record, networks) {
 }
 
 function exampleButton({ pixels, label, validation_index: place }, show) {
-  const name = `Validation image ${place}, a ${label}`;
+  const name = `${label}, validation image ${place}`;
   return element('button', { type: 'button', 'aria-label': name, click: show }, digitPicture(pixels, 38));
 }
 

@@ -10,17 +10,17 @@ from .answers import as_numbers, call, choose, compare, number_list, shown
 
 
 def larger_batches(answer: object) -> str | None:
-    """8.1: which part grows with the number of images."""
+    """8.1: which part hardly grows with the number of images."""
     return choose(
         answer,
         "b",
         {
-            "a": "Measure it: for a network this small, most of a step is starting some dozens of operations. Is their "
-            "number larger for 512 images?",
-            "c": "Eight times the images are eight times the arithmetic. But how much of the student's step is "
-            "arithmetic, when it has two layers of 30 units?",
-            "d": "One of the parts is a loop in Python, image by image. What could make eight times the rounds cost "
-            "the same?",
+            "a": "It is a loop in Python, image by image. What could make eight times the rounds cost much less than "
+            "eight times the time?",
+            "c": "The teacher is large: nearly all of its time is arithmetic. Which network "
+            "has so little of it that starting the operations counts?",
+            "d": "Eight times the images are eight times the arithmetic. But how much of a step is arithmetic, when a "
+            "network has two layers of 30 units?",
         },
     )
 

@@ -27,7 +27,7 @@ def left(took, free):
 
 
 WRONG = {
-    "08-1": [("a", "starting some dozens"), ("c", "two layers of 30"), ("d", "loop in Python")],
+    "08-1": [("a", "loop in Python"), ("c", "teacher is large"), ("d", "two layers of 30")],
     "08-2": [
         (lambda n, c, h, w, b: n * c * h * w * b / 1e9, "gigabytes"),
         (lambda n, c, h, w, b: n * c * h * w * b, "That is in bytes"),

@@ -98,6 +98,7 @@ def test_a_figure_that_has_been_run_can_be_moved(lab, page):
     slider.press("End")
     assert slider.get_attribute("aria-valuetext") == "T = 100"
     assert "At T = 100 the soft target gives 34.0 % to class 0" in temperature.locator(".kd-sentence").inner_text()
+    assert temperature.locator(".kd-entropy").inner_text().strip() == "entropy, from 0 to log 3"
     forward = loss.locator(".kd-numbers dd").nth(2)
     before = float(forward.inner_text())
     loss.get_by_role("button", name="One step").click()

@@ -132,12 +132,18 @@ def test_everything_works_by_keyboard_alone(visit):
     page.keyboard.press("Space")
     pen = page.locator("#pg-canvas[role=slider]")  # a screen reader reads its value whenever it changes
     assert pen.get_attribute("aria-valuetext") == "50 % from the left, 25 % from the top, pen down"
+    numbers = {pen.get_attribute("aria-valuenow")}
     for _ in range(4):
         page.keyboard.press("Shift+ArrowDown")
+        numbers.add(pen.get_attribute("aria-valuenow"))
     settle(page)
     assert answers(page)[0] == "1"
     page.keyboard.press("Space")
     assert pen.get_attribute("aria-valuetext") == "50 % from the left, 82 % from the top, pen up"
+    numbers.add(pen.get_attribute("aria-valuenow"))
+    assert len(numbers) == 6, "Orca reads the text only when the number has changed"
+    assert all(0 <= int(number) <= int(pen.get_attribute("aria-valuemax")) for number in numbers)
+    assert page.locator("output").count() == 0, "it would be read with every stroke"
     assert "Teacher: 1, " in spoken(page, "Teacher")
     assert page.evaluate("scrollY") == scrolled
     drawn = soft_targets(page)

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.pages import DESKTOP, wait_for_mathematics
-from tools.serve_site import FLAGS, SITE, find_chromium, serve
+from tools.needs import NEEDS, Need, ci, find_chromium
+from tools.serve_site import FLAGS, SITE, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
@@ -27,15 +27,34 @@ def pytest_configure(config):
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
+# --- what a machine may lack: a fixture for each entry of the list in tools/needs.py ------------------------------
+# Where something is missing, `pytest_runtest_setup` has spoken before any of them is called.
+
+
 @pytest.fixture(scope="session")
-def chromium() -> str:
-    """Path of the system's Chromium; where there is none, `pytest_runtest_setup` has spoken before."""
+def libatomic() -> None:
+    """For tests that start Playwright."""
+
+
+@pytest.fixture(scope="session")
+def chromium(libatomic) -> str:
+    """Path of the system's Chromium."""
     return find_chromium()
 
 
 @pytest.fixture(scope="session")
+def fonts() -> None:
+    """For tests that print."""
+
+
+@pytest.fixture(scope="session")
+def git() -> None:
+    """For tests that ask the repository."""
+
+
+@pytest.fixture(scope="session")
 def node() -> str:
-    """Path of Node, likewise."""
+    """Path of Node."""
     return shutil.which("node")
 
 
@@ -50,7 +69,7 @@ def index_answers() -> bool:
 
 @pytest.fixture(scope="session")
 def package_index() -> None:
-    """For tests that install packages; where no index answers, `pytest_runtest_setup` has spoken before."""
+    """For tests that install packages."""
 
 
 class Published(NamedTuple):
@@ -61,22 +80,24 @@ class Published(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory, package_index) -> Published:
+def published(tmp_path_factory, package_index, git) -> Published:
     """For somebody who has nothing of this machine but the way to its package index, and fetches the book with git."""
     from tools.set_repository import current_repository
 
     home = tmp_path_factory.mktemp("home")
     repository = home / "published.git"
 
-    def git(*arguments: str) -> str:
+    def run_git(*arguments: str) -> str:
         command = ["git", f"--git-dir={repository}", f"--work-tree={ROOT}", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
 
     # All that git does not ignore, so that what is tested is what the next commit would publish.
-    git("init", "--quiet", "--initial-branch=main")
-    git("config", "uploadpack.allowFilter", "true")
-    git("add", "--all")
-    git("-c", "user.name=nobody", "-c", "user.email=nobody@localhost", "commit", "--quiet", "--message=as it stands")
+    run_git("init", "--quiet", "--initial-branch=main")
+    run_git("config", "uploadpack.allowFilter", "true")
+    run_git("add", "--all")
+    run_git(
+        "-c", "user.name=nobody", "-c", "user.email=nobody@localhost", "commit", "--quiet", "--message=as it stands"
+    )
     owner, name = current_repository()
     address = f"https://github.com/{owner}/{name}"
     (home / ".gitconfig").write_text(f'[url "{repository.as_uri()}"]\n    insteadOf = {address}\n')
@@ -88,58 +109,34 @@ def published(tmp_path_factory, package_index) -> Published:
     for key, config in (("PIP_CONFIG_FILE", "pip/pip.conf"), ("UV_CONFIG_FILE", "uv/uv.toml")):
         if (path := Path.home() / ".config" / config).is_file():
             environment.setdefault(key, str(path))
-    return Published(git("rev-parse", "HEAD"), environment)
+    return Published(run_git("rev-parse", "HEAD"), environment)
 
 
-# --- what a machine may lack -------------------------------------------------------------------------------------
-
-
-class Need(NamedTuple):
-    """Something that tests with a fixture of this name cannot do without."""
-
-    is_there: Callable[[], bool]
-    missing: str
-    not_checked: str
-    remedy: str
-
-
-NEEDS = {
-    "chromium": Need(
-        lambda: find_chromium() is not None,
-        "no Chromium on this machine",
-        "the built pages in a browser",
-        "Install it (Debian: apt-get install chromium; macOS: brew install --cask chromium)",
-    ),
-    "node": Need(
-        lambda: shutil.which("node") is not None,
-        "no Node on this machine",
-        "the JavaScript of the pages",
-        "Install version 20 or later (Debian: apt-get install nodejs; macOS: brew install node)",
-    ),
-    "package_index": Need(
-        index_answers,
-        "no package index within reach",
-        "the chapters in Colab and JupyterLab, the oldest versions, the workflow for CI",
-        "Connect this machine to a package index",
-    ),
-}
+# No package of the system brings it, so it is not in the list of those.
+INDEX = Need(
+    index_answers,
+    "No package index within reach",
+    "the chapters in Colab and JupyterLab, the oldest versions, the workflow for CI",
+    "Connect this machine to a package index",
+)
+ALL_NEEDS = NEEDS | {"package_index": INDEX}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Without what it needs, a test is skipped, loudly; under CI it fails."""
-    for name, need in NEEDS.items():
+    for name, need in ALL_NEEDS.items():
         if name not in item.fixturenames or need.is_there():
             continue
-        if os.environ.get("CI", "").lower() in ("1", "true"):
-            pytest.fail(f"{need.missing}; under CI this may not be left out: {need.not_checked}")
+        if ci():
+            pytest.fail(f"{need.sentence()}. Under CI this may not be left out: {need.not_checked}")
         item.config.stash[LEFT_OUT].setdefault(name, []).append(item.nodeid)
         pytest.skip(need.missing)
 
 
 def pytest_terminal_summary(terminalreporter, config):
     for name, left_out in config.stash[LEFT_OUT].items():
-        need = NEEDS[name]
+        need = ALL_NEEDS[name]
         terminalreporter.section(f"NOT CHECKED: {need.not_checked}", red=True, bold=True)
         terminalreporter.line(f"{len(left_out)} checks were left out ({need.missing}):")
         for node in sorted({node.split("[")[0] for node in left_out}):

@@ -1,4 +1,4 @@
-"""Which pages the built site has, and what stands in them; for the tests that look at it."""
+"""Which pages the book has, as notebooks and on the built site, and what stands in them."""
 
 import functools
 import re
@@ -6,8 +6,11 @@ import time
 
 from bs4 import BeautifulSoup
 
-from tools.serve_site import SITE, documents
+from tools.serve_site import ROOT, SITE, documents
 
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+# A translation stands beside its chapter, as 08-speed.de.ipynb beside 08-speed.ipynb.
+ORIGINALS = [path for path in NOTEBOOKS if "." not in path.stem]
 PAGES = [f"{name}.html" for name in documents()]
 CHAPTERS = [name for name in documents() if re.match(r"book/\d\d-", name)]
 DESKTOP = {"width": 1280, "height": 900}

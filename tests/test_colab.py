@@ -1,4 +1,4 @@
-"""A chapter where Colab opens it, in the oldest environment that pyproject.toml allows; and the way there."""
+"""Each chapter and its solutions where Colab opens it, in the oldest environment that is allowed; and the way there."""
 
 import functools
 import json
@@ -20,12 +20,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tests.pages import NOTEBOOKS
 from tools.set_repository import current_repository
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
-CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 OLDEST_PYTHON = PROJECT["requires-python"].removeprefix(">=")
 KERNEL = [requirement for requirement in EXTRAS["book"] if requirement.startswith("ipykernel")]
@@ -101,7 +101,7 @@ def test_the_oldest_versions_are_the_lower_bounds(name, request):
 
 @pytest.mark.slow
 def test_the_package_works_with_the_oldest_versions(oldest_with_tests, tmp_path):
-    modules = [path.stem for path in (ROOT / "kdutils").glob("*.py")]
+    modules = [path.stem for path in (ROOT / "kdutils").iterdir()]  # folders too
     tests = sorted({t for m in modules for t in [*ROOT.glob(f"tests/test_{m}.py"), *ROOT.glob(f"tests/test_{m}_*.py")]})
     assert len(tests) >= 10
     command = [oldest_with_tests, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *tests]
@@ -152,12 +152,24 @@ def run_in_colab(path: Path, parameters: dict, runtime: dict[str, str], tmp_path
     return nbformat.read(output, as_version=4)
 
 
+def solutions(notebook: nbformat.NotebookNode) -> list[str]:
+    """The programs that are folded away below the exercises."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    folded = re.findall(r"^<details>(.*?)^</details>", text, re.MULTILINE | re.DOTALL)
+    return [code for part in folded for code in re.findall(r"^```python\n(.*?)^```", part, re.MULTILINE | re.DOTALL)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_a_chapter_runs_in_colab(path, bare, runtime, published, tmp_path):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_chapter_and_its_solutions_run_in_colab(path, bare, runtime, published, tmp_path):
+    """Here only a chapter runs with other parameters than its own, the quick ones that it names."""
     before = installed(bare)
-    quick = nbformat.read(path, as_version=4).metadata.kdutils.quick
-    result = run_in_colab(path, quick, runtime, tmp_path)
+    notebook = nbformat.read(path, as_version=4)
+    assert solutions(notebook)
+    notebook.cells += [nbformat.v4.new_code_cell(code) for code in solutions(notebook)]
+    longer = tmp_path / path.name
+    nbformat.write(notebook, longer)
+    result = run_in_colab(longer, notebook.metadata.kdutils.quick, runtime, tmp_path)
 
     after = installed(bare)
     again = [name for name in before if after.get(name) != before[name]]
@@ -169,7 +181,8 @@ def test_a_chapter_runs_in_colab(path, bare, runtime, published, tmp_path):
     assert origin["vcs_info"]["commit_id"] == published.commit
     cells = [cell for cell in result.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells)
-    report = "".join(output.get("text", "") for output in cells[-1].outputs)
+    assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in cells)
+    report = "".join(output.get("text", "") for output in cells[-1 - len(solutions(notebook))].outputs)
     assert f"torch {versions(bare)['torch']}" in report, "another environment ran the chapter"
 
 
@@ -188,7 +201,8 @@ def test_a_package_that_is_installed_again_is_noticed(package_index, tmp_path):
 
 @functools.cache
 def tracked() -> set[str]:
-    listed = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", cwd=ROOT).stdout
     files = set(listed.split("\0")) - {""}
     return files | {str(folder) for file in files for folder in Path(file).parents}
 
@@ -205,6 +219,7 @@ def repository_paths(html: str) -> list[str]:
 
 @pytest.mark.site
 @pytest.mark.slow
+@pytest.mark.usefixtures("git")
 def test_every_link_into_the_repository_leads_to_a_tracked_file():
     pages = sorted(path for path in SITE.rglob("*.html") if "_static" not in path.parts)
     assert pages, "build the site first: make book"
@@ -214,9 +229,10 @@ def test_every_link_into_the_repository_leads_to_a_tracked_file():
         lost = [path for path in paths if path.rstrip("/") not in tracked() and path]
         assert not lost, f"{page.relative_to(SITE)} links to {lost}, which git does not track"
         launched |= set(paths)
-    assert {f"book/{path.name}" for path in CHAPTERS} <= launched
+    assert {f"book/{path.name}" for path in NOTEBOOKS} <= launched
 
 
+@pytest.mark.usefixtures("git")
 def test_a_link_into_the_repository_is_recognised():
     owner, name = current_repository()
     for place in ("colab.research.google.com/github", "github.com"):

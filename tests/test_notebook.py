@@ -38,6 +38,29 @@ def test_an_unknown_parameter_is_named_with_the_known_ones(name, value):
     assert "DATASET, EPOCHS, SOFT_WEIGHT, SEEDS" in str(error.value)
 
 
+def test_a_page_may_be_run_again_in_its_kernel():
+    """Then the names that it made stand beside its parameters. A bad value is still refused."""
+    namespace = dict(GOOD)
+    check_parameters(namespace, RULES)
+    namespace |= {"STARTED": 9741.2, "data": [1, 2], "EPOCHS": 100}
+    check_parameters(namespace, RULES)
+    with pytest.raises(ValueError, match="parameter EPOCHS must be a whole number from 1 to 100, got 101"):
+        check_parameters(namespace | {"EPOCHS": 101}, RULES)
+
+
+def test_what_was_refused_once_is_refused_again():
+    namespace = GOOD | {"EPOCH": 3}
+    for _ in range(2):
+        with pytest.raises(ValueError, match="unknown parameter EPOCH = 3"):
+            check_parameters(namespace, RULES)
+    namespace = GOOD | {"EPOCHS": 0}
+    with pytest.raises(ValueError, match="EPOCHS"):
+        check_parameters(namespace, RULES)
+    namespace |= {"EPOCHS": 3, "EPOCH": 3}  # no check of this kernel has passed yet
+    with pytest.raises(ValueError, match="unknown parameter EPOCH = 3"):
+        check_parameters(namespace, RULES)
+
+
 def test_a_missing_parameter_is_named():
     with pytest.raises(ValueError, match="parameter EPOCHS is missing"):
         check_parameters({name: GOOD[name] for name in GOOD if name != "EPOCHS"}, RULES)

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
+from tests.pages import NOTEBOOKS, ORIGINALS
 from tools.execute_notebooks import COVER, covers, source_sha256
 from tools.set_repository import current_repository
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
-CHAPTERS = sorted(BOOK.glob("*.ipynb"))
 SKELETON = ("What you will be able to do", "Predict", "Exercises", "What to remember", "Sources")
 COLAB_CELL = """\
 # In Colab this fetches the book's package; anywhere else it does nothing.
@@ -31,7 +31,7 @@ MYST = re.compile(r"^\s*(?::{3,}|`{3,}\{|~{3,}\{)|(?:^|[\s(])\{[A-Za-z][\w:+.-]*
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
-@pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def path(request) -> Path:
     return request.param
 
@@ -54,14 +54,24 @@ def outputs(notebook):
 
 
 def test_every_chapter_is_in_the_table_of_contents():
-    toc = yaml.safe_load((BOOK.parent / "_toc.yml").read_text())
+    toc = yaml.safe_load((BOOK.parent / "_toc.yml").read_text(encoding="utf-8"))
     listed = {Path(chapter["file"]).name for part in toc["parts"] for chapter in part["chapters"]}
-    assert CHAPTERS, "there is no chapter in book/"
-    assert {path.stem for path in CHAPTERS} == {name for name in listed if re.match(r"\d\d-", name)}
+    assert ORIGINALS, "there is no chapter in book/"
+    lost = {path.stem for path in NOTEBOOKS} ^ {name for name in listed if re.match(r"\d\d-", name)}
+    assert not lost, f"in book/ or in _toc.yml, but not in both: {', '.join(sorted(lost))}"
+
+
+def original(path: Path) -> Path:
+    """The chapter that this one is, or that it translates."""
+    return path.with_name(f"{path.stem.partition('.')[0]}.ipynb")
+
+
+def test_every_translation_has_its_original(path):
+    assert original(path) in ORIGINALS, f"{path.name} is named as a translation of {original(path).name}"
 
 
 def test_the_picture_on_the_first_page_is_the_one_that_a_chapter_measured():
-    pictures = [picture for path in CHAPTERS for picture in covers(nbformat.read(path, as_version=4))]
+    pictures = [picture for path in ORIGINALS for picture in covers(nbformat.read(path, as_version=4))]
     assert pictures == [(BOOK / "_static" / COVER).read_bytes()]
 
 
@@ -154,9 +164,21 @@ def test_outputs_are_small(path, notebook):
     assert path.stat().st_size <= 1_500_000
 
 
-def test_has_the_lesson_skeleton(notebook):
+def headings_of(notebook) -> list[str]:
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    headings = re.findall(r"^##+ +(.+)$", text, re.MULTILINE)
+    return re.findall(r"^##+ +.+$", text, re.MULTILINE)
+
+
+def test_has_the_lesson_skeleton(path, notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    if path not in ORIGINALS:
+        levels, wanted = (
+            [heading.split()[0] for heading in headings_of(nbformat.read(one, as_version=4))]
+            for one in (path, original(path))
+        )
+        assert levels == wanted, f"a translation has the headings of {original(path).name}, in their order"
+        return
+    headings = headings_of(notebook)
     places = [[i for i, heading in enumerate(headings) if part in heading] for part in SKELETON]
     assert all(places), f"of {SKELETON} only {[p for p, at in zip(SKELETON, places, strict=True) if at]} are there"
     assert places[0][0] == min(min(at) for at in places)
@@ -219,32 +241,15 @@ def test_refuses_a_bad_value_of_every_parameter(notebook, bad):
             check_with(notebook, **{name: bad})
 
 
-def solutions(notebook) -> list[str]:
-    """The programs that are folded away below the exercises."""
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    folded = re.findall(r"^<details>(.*?)^</details>", text, re.MULTILINE | re.DOTALL)
-    return [code for part in folded for code in re.findall(r"^```python\n(.*?)^```", part, re.MULTILINE | re.DOTALL)]
-
-
-@pytest.mark.slow
-def test_runs_with_changed_parameters_and_so_do_the_solutions(path, notebook, tmp_path):
-    assert solutions(notebook)
-    notebook.cells += [nbformat.v4.new_code_cell(code) for code in solutions(notebook)]
-    longer = tmp_path / "with-solutions" / path.name
-    longer.parent.mkdir()
-    nbformat.write(notebook, longer)
-    result = run(longer, tmp_path, **notebook.metadata.kdutils.quick)
-    assert not [o for o in outputs(result) if o.output_type == "error"]
-    assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in result.cells)
-
-
+# With its quick parameters, and with its solutions, each chapter is run in test_colab.py. Here is what papermill does
+# with a wrong one; that every chapter's own check refuses it is tested above, without a kernel.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "named"), [({"NO_SUCH_PARAMETER": 1}, "NO_SUCH_PARAMETER"), ({"DATASET": "cifar"}, "DATASET")]
 )
-def test_stops_at_a_wrong_parameter_in_papermill(path, tmp_path, changed, named):
+def test_a_chapter_stops_at_a_wrong_parameter_in_papermill(tmp_path, changed, named):
     with pytest.raises(PapermillExecutionError) as caught:
-        run(path, tmp_path, **changed)
+        run(ORIGINALS[0], tmp_path, **changed)
     assert caught.value.ename == "ValueError"
     assert named in caught.value.evalue
 
@@ -291,7 +296,7 @@ def test_a_tampered_output_fails_nbval(tiny):
 
 
 def test_an_edited_cell_fails_the_hash(tmp_path):
-    for path in CHAPTERS[:1]:
+    for path in ORIGINALS[:1]:
         copy = shutil.copy(path, tmp_path)
         notebook = nbformat.read(copy, as_version=4)
         code_cells(notebook)[-1].source += "\n# edited"

@@ -1,7 +1,6 @@
 """The book on paper: one PDF of all pages, with nothing lost or cut off."""
 
 import re
-import time
 import unicodedata
 
 import pypdfium2
@@ -9,21 +8,15 @@ import pytest
 from pypdf import PdfReader
 
 from tests.pages import CHAPTERS, PAGES, parsed, wait_for_mathematics
-from tools import make_pdf, serve_site
-
-SECONDS = 120  # on a busy machine; alone it takes a fraction of that
+from tools import make_pdf, needs, serve_site
 
 pytestmark = [pytest.mark.site, pytest.mark.slow, pytest.mark.usefixtures("built")]
 
 
 @pytest.fixture(scope="module")
-def pdf(chromium, tmp_path_factory) -> PdfReader:
+def pdf(chromium, fonts, tmp_path_factory) -> PdfReader:
     target = tmp_path_factory.mktemp("pdf") / "book.pdf"
-    started = time.perf_counter()
-    pages = make_pdf.make_pdf(target=target)
-    seconds = time.perf_counter() - started
-    assert seconds < SECONDS
-    print(f"{pages} pages in {seconds:.0f} s")
+    make_pdf.make_pdf(target=target)
     return PdfReader(target)
 
 
@@ -108,6 +101,32 @@ def test_solutions_are_unfolded_and_navigation_is_left_out(texts, starts):
             assert left_out not in text
 
 
+def boxes(sheet) -> int:
+    """How many signs of a sheet no font has. What is drawn in their place is glyph 0 of some font."""
+    fonts, wide, found = sheet["/Resources"].get("/Font", {}), False, 0
+    # Chromium writes the choice of a font as `/F5 20 Tf` and text as `<002F0003> Tj`.
+    for font, glyphs in re.findall(rb"(/\w+) [\d.]+ Tf|<([0-9A-F]+)> Tj", sheet.get_contents().get_data()):
+        if font:
+            wide = fonts[font.decode()]["/Subtype"] == "/Type0"  # four digits a glyph
+        elif wide:
+            found += sum(glyphs[i : i + 4] == b"0000" for i in range(0, len(glyphs), 4))
+    return found
+
+
+def test_no_sign_is_printed_as_a_box(pdf):
+    wrong = {number: count for number, sheet in enumerate(pdf.pages, 1) if (count := boxes(sheet))}
+    assert not wrong, f"boxes on the pages {wrong}"
+
+
+def test_a_box_would_be_noticed(browser, tmp_path):
+    page = browser.new_page()
+    page.set_content("<p>letters \U0010fff0 and one that no font has</p>")
+    (tmp_path / "box.pdf").write_bytes(page.pdf())
+    page.close()
+    pdf = PdfReader(tmp_path / "box.pdf")
+    assert [boxes(sheet) for sheet in pdf.pages] == [1]
+
+
 def test_pages_are_numbered_through(texts):
     wrong = [n for n, text in enumerate(texts, start=1) if not squeezed(text).startswith(foot(n))]
     assert not wrong
@@ -158,9 +177,15 @@ def test_nothing_is_wider_than_the_paper(browser, address, page_name):
     context.close()
 
 
-def test_without_a_site_or_a_browser_the_tool_says_what_to_do(tmp_path, monkeypatch):
+def test_without_a_site_the_tool_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="make book"):
         make_pdf.make_pdf(site=tmp_path)
-    monkeypatch.setattr(make_pdf, "find_chromium", lambda: None)
-    with pytest.raises(FileNotFoundError, match="apt-get install chromium"):
-        make_pdf.make_pdf(site=serve_site.SITE)
+
+
+@pytest.mark.parametrize("name", needs.PDF)
+def test_the_tool_refuses_where_something_is_missing(name, tmp_path, monkeypatch):
+    for need in needs.PDF:
+        met = need != name
+        monkeypatch.setitem(needs.NEEDS, need, needs.NEEDS[need]._replace(is_there=lambda met=met: met))
+    with pytest.raises(FileNotFoundError, match=f"apt-get install {needs.NEEDS[name].debian}"):
+        make_pdf.make_pdf(site=serve_site.SITE, target=tmp_path / "book.pdf")

@@ -1,13 +1,13 @@
 """The figures to play with, outside of the site: one output that works wherever a notebook is shown."""
 
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
 import torch
 
 from kdutils import play
+from tests.pages import ORIGINALS
 
 TEACHER, STUDENT, LABEL = [3.0, 2.0, -3.0, -2.0], [3.0, -4.0, 0.0, 0.0], 0
 CLASSES = ["2", "3", "7", "8"]
@@ -231,7 +231,7 @@ def test_an_output_is_small_and_holds_no_module_syntax(temperature_html, loss_ht
 
 def test_the_chapters_hold_the_present_scripts():
     shown = 0
-    for path in sorted((Path(__file__).parents[1] / "book").glob("*.ipynb")):
+    for path in ORIGINALS:
         for cell in nbformat.read(path, as_version=4).cells:
             for output in cell.get("outputs", []):
                 html = output.get("data", {}).get("text/html", "")

@@ -15,14 +15,16 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from kdutils.results import write_atomically
 from tools import execute_notebooks
-from tools.set_repository import current_repository, set_repository, text_files
+from tools import set_repository as repository_tool
+from tools.set_repository import AUTHORS, current_repository, set_repository, text_files
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PINS = [
     Requirement(line)
-    for line in (ROOT / "requirements.txt").read_text().splitlines()
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     if line.strip() and not line.startswith("#")
 ]
 ADDRESSES = (
@@ -40,9 +42,9 @@ def test_the_address_is_the_same_everywhere():
     owner, name = expected
     url = f"https://github.com/{owner}/{name}"
     assert PROJECT["project"]["urls"]["Repository"] == url
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["repository-code"] == url
-    assert f"https://{owner}.github.io/{name}/" in (ROOT / "README.md").read_text()
-    baseurl = yaml.safe_load((ROOT / "_config.yml").read_text())["html"]["baseurl"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["repository-code"] == url
+    assert f"https://{owner}.github.io/{name}/" in (ROOT / "README.md").read_text(encoding="utf-8")
+    baseurl = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["html"]["baseurl"]
     assert baseurl == f"https://{owner}.github.io/{name}/"
     found = 0
     for path in text_files(ROOT):
@@ -89,9 +91,9 @@ def test_set_repository_rewrites_a_copy_and_back(copy):
 def test_set_repository_leaves_similar_names_alone(copy):
     owner, name = current_repository(copy)
     text = f"https://github.com/{owner}/{name}-extras https://github.com/{owner}/{name}.wiki\n"
-    (copy / "similar.md").write_text(text + f"See https://github.com/{owner}/{name}. Or {name}.\n")
+    (copy / "similar.md").write_text(text + f"See https://github.com/{owner}/{name}. Or {name}.\n", encoding="utf-8")
     set_repository("https://github.com/a/b", copy)
-    assert (copy / "similar.md").read_text() == text + f"See https://github.com/a/b. Or {name}.\n"
+    assert (copy / "similar.md").read_text(encoding="utf-8") == text + f"See https://github.com/a/b. Or {name}.\n"
 
 
 @pytest.mark.parametrize("url", ["", "someone/book", "https://gitlab.com/a/b", "https://github.com/a", "a b"])
@@ -102,11 +104,54 @@ def test_set_repository_refuses_other_addresses(copy, url):
     assert contents(copy) == before
 
 
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("done", [0, 3, -1])
+def test_set_repository_that_is_stopped_half_way_can_be_called_again(copy, monkeypatch, failure, done):
+    before, url = contents(copy), "https://github.com/someone-else/another-book"
+    changed = len(set_repository(url, copy))
+    finished = contents(copy)
+    set_repository("https://github.com/{}/{}".format(*current_repository()), copy)
+    assert contents(copy) == before
+    calls = []
+
+    def fail_once(path, content):
+        calls.append(path)
+        if len(calls) == (done % changed) + 1:
+            raise failure
+        write_atomically(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(repository_tool, "write_atomically", fail_once)
+        with pytest.raises(type(failure)):
+            set_repository(url, copy)
+    if isinstance(failure, OSError):
+        assert contents(copy) == before, "all or nothing"
+    set_repository(url, copy)
+    assert contents(copy) == finished
+
+
+def test_a_new_address_makes_nothing_to_install(copy):
+    times = (copy / "pyproject.toml").stat().st_mtime_ns
+    assert copy / "pyproject.toml" in set_repository("https://github.com/a/b", copy)
+    assert (copy / "pyproject.toml").stat().st_mtime_ns == times
+
+
+def test_set_repository_says_where_the_authors_stand(monkeypatch, capsys):
+    monkeypatch.setattr(repository_tool, "set_repository", lambda url: [])
+    monkeypatch.setattr(sys, "argv", ["set_repository", "https://github.com/a/b"])
+    assert repository_tool.main() == 0
+    said = capsys.readouterr().out
+    assert "Authors and licence are as they were" in said
+    for name, what in AUTHORS.items():
+        assert f"{name}: {what}" in said
+        assert re.search(r"The authors of .?Knowledge Distillation", (ROOT / name).read_text(encoding="utf-8"))
+
+
 # --- requirements ------------------------------------------------------------------------------------------------
 
 
 def test_every_requirement_is_pinned_and_names_no_host():
-    text = (ROOT / "requirements.txt").read_text()
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     assert not re.search(r"https?:|^-", text, re.MULTILINE)
     for pin in PINS:
         assert [specifier.operator for specifier in pin.specifier] == ["=="], str(pin)
@@ -150,14 +195,14 @@ def test_the_workflow_is_valid():
 
 
 def test_a_broken_workflow_is_noticed(tmp_path):
-    text = (ROOT / ".github" / "workflows" / "book.yml").read_text()
+    text = (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
     broken = tmp_path / "book.yml"
-    broken.write_text(text.replace("runs-on:", "run-on:", 1))
+    broken.write_text(text.replace("runs-on:", "run-on:", 1), encoding="utf-8")
     assert lint_workflow(broken) != 0
 
 
 def test_the_workflow_runs_what_a_contributor_runs():
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
     commands = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
     assert ".ci/run" in [command.strip() for command in commands]
     assert workflow["permissions"] == {"contents": "read"}
@@ -198,7 +243,7 @@ print("a"); print("progress 3it/s", file=sys.stderr); warnings.warn("look here")
     assert notebook.metadata.kdutils.quick == {"DATASET": "digits"}
     assert set(notebook.metadata) == {"kernelspec", "language_info", "kdutils", "accelerator", "colab"}
     assert all(not cell.metadata for cell in notebook.cells)
-    table = (tmp_path / "results" / "chapter-times.md").read_text()
+    table = (tmp_path / "results" / "chapter-times.md").read_text(encoding="utf-8")
     assert "| [01-tiny](01-tiny.ipynb) | 0." in table and "- **A**: python" in table
     assert sorted(p.name for p in tmp_path.iterdir()) == ["01-tiny.ipynb", "results"]
 
@@ -225,6 +270,52 @@ def test_published_results_are_those_of_mnist(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(execute_notebooks, "load_dataset", lambda name: type("Data", (), {"name": "digits"}))
     assert execute_notebooks.main(["--book", str(tmp_path)]) == 1
     assert "KD_DATA" in capfd.readouterr().err
+
+
+@pytest.fixture
+def executed(monkeypatch) -> list[str]:
+    """The names of the notebooks that would have been run."""
+    names = []
+    monkeypatch.setattr(execute_notebooks, "execute", lambda path: names.append(path.name) or 0.1)
+    monkeypatch.setattr(execute_notebooks, "load_dataset", lambda name: type("Data", (), {"name": "digits"}))
+    return names
+
+
+@pytest.mark.parametrize("name", ["08-speed.de", "08-speed.de.ipynb", "book/08-speed.de.ipynb"])
+def test_the_chapter_that_is_named_is_the_one_that_runs(tmp_path, capfd, executed, name):
+    write(tmp_path / "08-speed.ipynb", "1")
+    assert make_notebooks(tmp_path, name) == 1
+    assert "no such notebook" in capfd.readouterr().err
+    write(tmp_path / "08-speed.de.ipynb", "1")
+    assert make_notebooks(tmp_path, name) == 0
+    assert executed == ["08-speed.de.ipynb"]
+
+
+def test_where_nothing_can_be_written_no_chapter_runs(tmp_path, capsys, executed):
+    import resource
+
+    write(tmp_path / "01-tiny.ipynb", "1")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # as a full disk
+    try:
+        assert make_notebooks(tmp_path) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capsys.readouterr().err
+    assert "01-tiny was not run: nothing can be written in" in said and str(tmp_path) in said
+    assert not executed
+    assert [path.name for path in tmp_path.iterdir()] == ["01-tiny.ipynb"]
+
+
+def test_a_result_that_cannot_be_stored_is_said_in_a_sentence(tmp_path, capfd, executed, monkeypatch):
+    write(tmp_path / "01-tiny.ipynb", "1")
+
+    def fail(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(execute_notebooks, "write_atomically", fail)
+    assert make_notebooks(tmp_path) == 1
+    assert "01-tiny ran, but was not stored: [Errno 28] No space left" in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -3,8 +3,9 @@
 python -m tools.execute_notebooks                  every chapter
 python -m tools.execute_notebooks 03-kl-loss       one of them
 
-A notebook is replaced only when its whole run succeeded. The minutes that each chapter took go to
-book/results/chapter-times.json, and from there to the table that the page on reproducibility includes.
+A notebook is replaced only when its whole run succeeded, and it is not run where it could not be replaced. The
+minutes that each chapter took go to book/results/chapter-times.json, and from there to the table that the page on
+reproducibility includes.
 """
 
 import argparse
@@ -97,6 +98,25 @@ def covers(notebook: NotebookNode) -> list[bytes]:
     return [base64.b64decode(picture) for picture in pictures]
 
 
+def notebook_path(book: Path, name: str) -> Path:
+    """The file that a name means: 03-kl-loss, 03-kl-loss.ipynb or book/03-kl-loss.ipynb; a dot is part of a name."""
+    return book / f"{Path(name).name.removesuffix('.ipynb')}.ipynb"
+
+
+def why_not_written(path: Path) -> str | None:
+    """Why this file could not be written again; tried with as many bytes as it has, in a file that is gone at once.
+
+    Known before the run: a chapter computes for minutes.
+    """
+    for folder in (path.parent, Path(tempfile.gettempdir())):  # papermill writes into the second
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(bytes(2 * path.stat().st_size))
+        except OSError as error:
+            return f"nothing can be written in {folder}: {error.strerror}"
+    return None
+
+
 def record_time(path: Path, minutes: float, dataset: str) -> None:
     """Note what a run took in results/chapter-times.json beside the notebook, and write the table anew."""
     target = path.parent / "results" / "chapter-times.json"
@@ -133,11 +153,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     names = options.names or sorted(path.stem for path in options.book.glob("*.ipynb"))
-    paths = [options.book / f"{Path(name).stem}.ipynb" for name in names]
+    paths = [notebook_path(options.book, name) for name in names]
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         print(f"no such notebook: {', '.join(missing)}", file=sys.stderr)
         return 1
+    for path in paths:
+        if reason := why_not_written(path):
+            print(f"{path.stem} was not run: {reason}", file=sys.stderr)
+            return 1
     dataset = load_dataset("auto").name
     if dataset != "mnist" and not options.any_data:
         print(
@@ -151,11 +175,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{path.stem} ...", flush=True)
         try:
             minutes = execute(path)
+            record_time(path, minutes, dataset)
         except PapermillExecutionError as error:
             print(f"{path.stem} failed and is left as it was:\n{error}", file=sys.stderr)
             failed.append(path.stem)
             continue
-        record_time(path, minutes, dataset)
+        except OSError as error:
+            print(f"{path.stem} ran, but was not stored: {error}", file=sys.stderr)
+            failed.append(path.stem)
+            continue
         print(f"{path.stem} took {minutes:.1f} minutes", flush=True)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

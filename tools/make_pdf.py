@@ -12,7 +12,8 @@ from playwright.sync_api import Page, sync_playwright
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import ArrayObject, DictionaryObject, NameObject
 
-from tools.serve_site import FLAGS, ROOT, SITE, documents, find_chromium, serve
+from tools import needs
+from tools.serve_site import FLAGS, ROOT, SITE, documents, serve
 
 TARGET = ROOT / "_build" / "book.pdf"
 PAPER = {"width": 673, "height": 977}  # what the margins of book.css leave of A4, in CSS pixels
@@ -38,20 +39,17 @@ def make_pdf(site: Path = SITE, target: Path = TARGET) -> int:
     """Write the PDF and return the number of its pages.
 
     Raises:
-        FileNotFoundError: the site is not built, or there is no Chromium.
+        FileNotFoundError: the site is not built, or this machine lacks something: a browser, a font with every sign.
     """
     if not (site / "index.html").is_file():
         raise FileNotFoundError(f"there is no site in {site}; build it first: make book")
-    chromium = find_chromium()
-    if chromium is None:
-        raise FileNotFoundError(
-            "no Chromium found; Debian: apt-get install chromium; macOS: brew install --cask chromium"
-        )
+    if lacking := needs.missing(needs.PDF):
+        raise FileNotFoundError("\n".join(need.sentence() for need in lacking))
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     published = config["html"]["baseurl"].rstrip("/")
     writer, starts = PdfWriter(), {}
     with serve(site) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=needs.find_chromium(), args=FLAGS)
         page = browser.new_page(viewport=PAPER, color_scheme="light")
         page.emulate_media(media="print")
         for document in documents():

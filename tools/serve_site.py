@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import http.server
 import mimetypes
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Chromium may reach this machine and nothing else.
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -34,11 +32,6 @@ def documents() -> list[str]:
 def base_path() -> str:
     """The path below which the site is published, such as "/your-book/"."""
     return urlsplit(yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["html"]["baseurl"]).path
-
-
-def find_chromium() -> str | None:
-    """Path of the system's Chromium, if there is one."""
-    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
 @contextlib.contextmanager

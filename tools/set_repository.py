@@ -3,9 +3,10 @@
 python -m tools.set_repository https://github.com/you/your-book
 
 The old address is the one in _config.yml. Besides the repository's own address that covers the links to Colab,
-which hold owner and name, and the address of the published site.
+which hold owner and name, and the address of the published site. Either all of them are changed or none.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from tools.execute_notebooks import source_sha256
 ROOT = Path(__file__).resolve().parents[1]
 SUFFIXES = {".md", ".ipynb", ".py", ".yml", ".toml", ".cff", ".txt", ".css"}
 SKIPPED = {".git", ".venv", "_build", "tests"}
+# Where the authors stand. No address says who they are, so that is left to you.
+AUTHORS = {"LICENSE": "Copyright", "CITATION.cff": "authors", "_config.yml": "author and copyright"}
 ADDRESS = re.compile(r"https://github\.com/([A-Za-z0-9-]+)/([A-Za-z0-9._-]+)")
 
 
@@ -27,19 +30,27 @@ def set_repository(url: str, root: Path = ROOT) -> list[Path]:
 
     Raises:
         ValueError: ``url`` is not of the form https://github.com/owner/name.
+        OSError: a file could not be read or written; those written before it have their old text again.
     """
     new = _owner_and_name(url)
     old = current_repository(root)
-    changed = []
-    for path in text_files(root):
+    changes: dict[Path, tuple[str, str]] = {}
+    # The old address is read from _config.yml. Written last, it is still there for a second try after a power cut.
+    for path in sorted(text_files(root), key=lambda path: path == root / "_config.yml"):
         before = path.read_text(encoding="utf-8")
         after = _replace(before, old, new)
         if after != before:
-            if path.suffix == ".ipynb":
-                after = _with_new_hash(before, after)
-            write_atomically(path, after.encode())
-            changed.append(path)
-    return changed
+            changes[path] = before, _with_new_hash(before, after) if path.suffix == ".ipynb" else after
+    written: list[Path] = []
+    try:
+        for path, (_, after) in changes.items():
+            _rewrite(path, after)
+            written.append(path)
+    except OSError:
+        for path in written:
+            _rewrite(path, changes[path][0])
+        raise
+    return written
 
 
 def current_repository(root: Path = ROOT) -> tuple[str, str]:
@@ -52,6 +63,13 @@ def text_files(root: Path = ROOT) -> list[Path]:
     """The book's own text files, in which an address can stand."""
     files = (path for path in root.rglob("*") if path.suffix in SUFFIXES and path.is_file())
     return sorted(path for path in files if not SKIPPED & set(path.relative_to(root).parts))
+
+
+def _rewrite(path: Path, text: str) -> None:
+    times = path.stat()
+    write_atomically(path, text.encode())
+    if path.name == "pyproject.toml":  # with a new time, `make` would install everything again for an address
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _owner_and_name(url: str) -> tuple[str, str]:
@@ -85,7 +103,13 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"the address was not changed: {error}", file=sys.stderr)
+        return 1
     print("\n".join(str(path.relative_to(ROOT)) for path in changed) or "nothing to change")
+    print("Authors and licence are as they were. They stand in:")
+    for name, what in AUTHORS.items():
+        print(f"  {name}: {what}")
     return 0
 
 

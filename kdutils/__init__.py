@@ -1,22 +1,26 @@
 """kdutils: knowledge distillation, small and tested. The code behind *Knowledge Distillation, Measured*."""
 
-from .data import Batch, DataError, DigitData, Split, batches, load_dataset
+from .chunked import chunked_kd_loss
+from .config import History, TrainConfig, pick_device, warmup
+from .cost import Latency, count_multiply_adds, count_parameters, latency
+from .data import Batch, Split, batches
+from .datasets.digits import DataError, DigitData, load_dataset
 from .diagnose import Diagnosis, check_distillation
 from .evaluate import (
     Interval,
-    Latency,
     accuracy,
     agreement,
     count_errors,
-    count_multiply_adds,
     expected_calibration_error,
-    latency,
     mean_interval,
     negative_log_likelihood,
     predict_logits,
 )
-from .losses import LossParts, distillation_loss, kd_loss, soften
-from .models import CNN, MLP, ConvNet, Ensemble, count_parameters
+from .forward import call_model, next_token
+from .heads import binary_kd_loss, regression_kd_loss
+from .losses import LossParts, distillation_loss, jsd_loss, kd_loss, reverse_kd_loss, soften
+from .models import CNN, MLP, ConvNet, Ensemble
+from .processes import TrainingError
 from .results import (
     ResultsError,
     environment,
@@ -25,18 +29,18 @@ from .results import (
     save_model,
     save_results,
 )
-from .train import (
-    History,
-    TrainConfig,
-    TrainingError,
-    cache_logits,
-    distill,
-    fit,
-    freeze,
-    hard_loss,
-    pick_device,
+from .sharpness import spread, temperature_for, top_probability
+from .targets import (
+    SharedClasses,
+    TopK,
+    mix_teachers,
+    shared_classes,
+    top_k,
+    top_k_from_probabilities,
+    top_k_kd_loss,
 )
-from .views import random_shift, random_warp
+from .train import cache_logits, distill, fit, freeze, hard_loss
+from .views import random_flip, random_shift, random_warp
 
 __version__ = "0.1.0"
 __all__ = [
@@ -53,14 +57,19 @@ __all__ = [
     "Latency",
     "LossParts",
     "ResultsError",
+    "SharedClasses",
     "Split",
+    "TopK",
     "TrainConfig",
     "TrainingError",
     "accuracy",
     "agreement",
     "batches",
+    "binary_kd_loss",
     "cache_logits",
+    "call_model",
     "check_distillation",
+    "chunked_kd_loss",
     "count_errors",
     "count_multiply_adds",
     "count_parameters",
@@ -71,18 +80,32 @@ __all__ = [
     "fit",
     "freeze",
     "hard_loss",
+    "jsd_loss",
     "kd_loss",
     "latency",
     "load_dataset",
     "load_model",
     "load_results",
     "mean_interval",
+    "mix_teachers",
     "negative_log_likelihood",
+    "next_token",
     "pick_device",
     "predict_logits",
+    "random_flip",
     "random_shift",
     "random_warp",
+    "regression_kd_loss",
+    "reverse_kd_loss",
     "save_model",
     "save_results",
+    "shared_classes",
     "soften",
+    "spread",
+    "temperature_for",
+    "top_probability",
+    "top_k",
+    "top_k_from_probabilities",
+    "top_k_kd_loss",
+    "warmup",
 ]

@@ -1,116 +1,100 @@
-"""Digits in memory: real MNIST where it can be had, scikit-learn's small digits otherwise.
+"""Examples of any kind: in memory as a split of inputs and labels, or as batches from somebody's loader."""
 
-Images are float32 ``(N, 1, 28, 28)`` in [0, 1], labels int64 ``(N,)``. A whole data set is two tensors, so that an
-epoch is a walk over indices and needs no loader, no workers and no per-image Python.
-"""
-
-import hashlib
-import os
-import shutil
-import socket
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torchvision.datasets import MNIST
-from torchvision.datasets.mnist import read_image_file, read_label_file
 
-# The four unpacked files of MNIST and their md5 sums.
-MNIST_FILES = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-NETWORK_TIMEOUT = 10.0  # seconds without a byte before a server counts as hanging
-
-
-class DataError(RuntimeError):
-    """A data set could not be had. The message says which file or address, and what to do."""
+Inputs = Tensor | Mapping[str, Tensor] | tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Some examples: ``images`` float32 ``(N, 1, 28, 28)`` in [0, 1] and ``labels`` int64 ``(N,)``."""
+    """Some examples in memory, N of them.
 
-    images: Tensor
-    labels: Tensor
+    Args:
+        inputs: a tensor ``(N, …)`` of any type, or a dictionary of such tensors, as a model takes them by keyword.
+        labels: a tensor ``(N, …)``: class numbers (int64), one for each example or each position; 0 and 1 for each of
+            many labels, or measured values (float). None where there are none. −100 counts in no loss.
+
+    Raises:
+        ValueError: other kinds of data, lengths that differ, pictures in bytes.
+    """
+
+    inputs: Tensor | dict[str, Tensor]
+    labels: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.labels):
-            raise ValueError(f"images and labels differ in length: {len(self.images)} and {len(self.labels)}")
+        parts = dict(self.inputs) if isinstance(self.inputs, Mapping) else {"inputs": self.inputs}
+        if isinstance(self.inputs, Mapping):
+            object.__setattr__(self, "inputs", parts)
+        for name, part in parts.items():
+            if not isinstance(part, Tensor):
+                raise ValueError(
+                    f"a Split holds tensors, got {type(part).__name__} as {name}: give tensors, or pass a DataLoader "
+                    f"over your data set to fit and distill in place of a Split"
+                )
+        if not parts:
+            raise ValueError("a Split needs inputs, got an empty dictionary")
+        if self.labels is not None and not isinstance(self.labels, Tensor):
+            raise ValueError(
+                f"labels must be a tensor or None, got {type(self.labels).__name__}: use torch.tensor(labels)"
+            )
+        for name, part in (parts | ({} if self.labels is None else {"labels": self.labels})).items():
+            if part.dim() == 0:
+                raise ValueError(f"{name} must have a first dimension that counts the examples, got a single number")
+            if name != "labels" and part.dtype == torch.uint8 and part.dim() == 4:
+                raise ValueError(
+                    f"{name} are pictures in bytes (uint8), which no layer takes: give images.float() / 255, or keep "
+                    f"the bytes in a DataLoader whose data set converts each picture"
+                )
+        if len({len(part) for part in parts.values()}) > 1:
+            sizes = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
+            raise ValueError(f"inputs differ in length: {sizes}")
+        if self.labels is not None and len(self) != len(self.labels):
+            raise ValueError(f"inputs and labels differ in length: {len(self)} and {len(self.labels)}")
+
+    @property
+    def images(self) -> Tensor | dict[str, Tensor]:
+        """The inputs, by the name that suits pictures."""
+        return self.inputs
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs lie."""
+        return first_tensor(self.inputs).device
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(first_tensor(self.inputs))
 
     def __getitem__(self, index) -> "Split":
         """The examples at ``index``: a slice, a boolean mask, or a tensor of positions."""
-        return Split(self.images[index], self.labels[index])
+        inputs, labels = map_tensors(lambda part: part[index], (self.inputs, self.labels))
+        return Split(inputs, labels)
 
     def to(self, device: str | torch.device) -> "Split":
         """The same examples on another device."""
-        return Split(self.images.to(device), self.labels.to(device))
-
-
-@dataclass(frozen=True)
-class DigitData:
-    """A data set in three parts. Choose everything on ``val``; touch ``test`` once, at the end."""
-
-    name: str
-    train: Split
-    val: Split
-    test: Split
+        inputs, labels = map_tensors(lambda part: part.to(device), (self.inputs, self.labels))
+        return Split(inputs, labels)
 
 
 class Batch(NamedTuple):
-    """``index[i]`` is the position of example i in the split, so that stored teacher logits can be looked up."""
+    """What a loss is given beside the logits.
 
-    images: Tensor
-    labels: Tensor
-    index: Tensor
-
-
-def load_dataset(name: str = "auto", root: str | Path | None = None) -> DigitData:
-    """Load a data set of handwritten digits, split into train, validation and test.
-
-    Args:
-        name: "mnist" (50,000 / 10,000 / 10,000), "digits" (997 / 300 / 500, no download), or "auto": MNIST where it
-            is on disk or can be downloaded, else digits, with a warning.
-        root: folder that holds ``MNIST/raw``; by default ``$KD_DATA``, else ``~/.cache/kdutils``.
-
-    Raises:
-        DataError: MNIST is missing and cannot be downloaded, or one of its files is damaged or unreadable.
-        ValueError: an unknown name.
+    ``index[i]`` is the position of example i in the split, so that stored teacher logits can be looked up; None where
+    batches come from a loader that does not say.
     """
-    if name not in ("auto", "mnist", "digits"):
-        raise ValueError(f'name must be "auto", "mnist" or "digits", got {name!r}')
-    if name == "digits":
-        return _digits()
-    folder = Path(root or os.environ.get("KD_DATA") or Path.home() / ".cache" / "kdutils").expanduser().absolute()
-    missing = _missing_mnist_files(folder)
-    if missing:
-        try:
-            _download_mnist(folder, missing)
-        except DataError as error:
-            if name == "mnist":
-                raise
-            warnings.warn(
-                f"MNIST is not here and could not be fetched, so this run uses scikit-learn's 1,797 small digits: "
-                f"its numbers will differ from the published ones. ({error})",
-                stacklevel=2,
-            )
-            return _digits()
-    return _read_mnist(folder)
+
+    inputs: Inputs
+    labels: Tensor | None
+    index: Tensor | None
+
+    @property
+    def images(self) -> Inputs:
+        """The inputs, by the name that suits pictures."""
+        return self.inputs
 
 
 def batches(
@@ -118,7 +102,9 @@ def batches(
     batch_size: int,
     *,
     generator: torch.Generator | None = None,
-    augment: Callable[..., Tensor] | None = None,
+    augment: Callable[..., Any] | None = None,
+    rank: int = 0,
+    processes: int = 1,
 ) -> Iterator[Batch]:
     """One epoch: every example once, in batches of ``batch_size`` (the last one may be smaller).
 
@@ -126,112 +112,92 @@ def batches(
         split: the examples, on any device.
         generator: a CPU generator that shuffles; without one the order is that of the split.
         augment: called as ``augment(images, generator=generator)``, such as ``partial(random_shift, pixels=2)``.
+        rank: of this process, among
+        processes: that share every batch between them.
 
     Yields:
-        :class:`Batch` ``(images, labels, index)``.
+        :class:`Batch` ``(inputs, labels, index)``.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
     if augment is not None and generator is None:
         raise ValueError("augment needs a generator: random views without a seed could not be repeated")
-    device = split.images.device
     order = torch.arange(len(split)) if generator is None else torch.randperm(len(split), generator=generator)
-    for index in order.to(device).split(batch_size):
-        images = split.images[index]
+    for index in order.to(split.device).split(batch_size):
+        if processes > 1 and augment is None:
+            index = index[rank::processes]
+        inputs, labels = map_tensors(lambda part, index=index: part[index], (split.inputs, split.labels))
+        batch = Batch(inputs, labels, index)
         if augment is not None:
-            images = augment(images, generator=generator)
-        yield Batch(images, split.labels[index], index)
+            batch = batch._replace(inputs=augment(inputs, generator=generator))
+            # Every process draws the views of the whole batch, so that they are those that one process would draw.
+            if processes > 1:
+                batch = map_tensors(lambda part: part[rank::processes], batch)
+        yield batch
 
 
-def _digits() -> DigitData:
-    raw = load_digits()
-    small = torch.tensor(raw.images, dtype=torch.float32).unsqueeze(1) / 16  # (1797, 1, 8, 8)
-    # As in MNIST: the digit fills the inner 20×20 pixels, and 4 pixels of margin surround it.
-    images = F.pad(F.interpolate(small, size=20, mode="bilinear", align_corners=False), (4,) * 4)
-    labels = torch.tensor(raw.target, dtype=torch.int64)
-    rest, test = _stratified(Split(images, labels), 500)
-    train, val = _stratified(rest, 300)
-    return DigitData("digits", train, val, test)
+def as_batch(batch: Any) -> Batch:
+    """Inputs and labels of what a loader yields.
 
+    A pair is ``(inputs, labels)``. A dictionary has its labels under "labels" or "label"; the rest are inputs, but for
+    an "index", the place of each example among all, where stored answers of a teacher are to be looked up. A tensor
+    alone, or a tuple of one, has no labels.
 
-def _stratified(split: Split, held_out: int) -> tuple[Split, Split]:
-    kept, out = train_test_split(range(len(split)), test_size=held_out, stratify=split.labels, random_state=0)
-    return split[torch.tensor(sorted(kept))], split[torch.tensor(sorted(out))]
-
-
-def _read_mnist(folder: Path) -> DigitData:
-    # By the files that were checked: the MNIST class would prefer a copy that an old version left in MNIST/processed.
-    raw = str(folder / "MNIST" / "raw")
-    parts = []
-    for part in ("train", "t10k"):
-        images = read_image_file(f"{raw}/{part}-images-idx3-ubyte")
-        parts.append(Split(images.unsqueeze(1).float() / 255, read_label_file(f"{raw}/{part}-labels-idx1-ubyte")))
-    train, val = _stratified(parts[0], 10_000)
-    return DigitData("mnist", train, val, parts[1])
-
-
-def _missing_mnist_files(folder: Path) -> list[str]:
-    """The names of the files that are not there; DataError if one is there but damaged or unreadable."""
-    raw = folder / "MNIST" / "raw"
-    missing = []
-    try:
-        for name, md5 in MNIST_FILES.items():
-            try:
-                with open(raw / name, "rb") as file:
-                    intact = hashlib.file_digest(file, "md5").hexdigest() == md5
-            except FileNotFoundError:
-                missing.append(name)
-                continue
-            if not intact:
-                raise DataError(
-                    f"{raw / name} is damaged: its {(raw / name).stat().st_size:,} bytes do not have the md5 sum "
-                    f"of the original. Delete this file and load again to download a good copy."
-                )
-    except OSError as error:
-        raise DataError(
-            f"cannot read MNIST in {raw}: {error}. Make the folder readable, or set KD_DATA to another folder."
-        ) from error
-    return missing
-
-
-def _download_mnist(folder: Path, missing: list[str]) -> None:
-    """Fetch into a folder of this process's own, check, then move each file into place in one step.
-
-    So two processes may download at once, and a download that dies leaves nothing half-written behind.
+    Raises:
+        ValueError: anything else.
     """
-    raw = folder / "MNIST" / "raw"
-    try:
-        raw.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".download-", dir=folder))
-    except OSError as error:
-        raise DataError(
-            f"cannot store MNIST in {folder}: {error}. Set KD_DATA to a folder that can be written."
-        ) from error
-    try:
-        with _network_timeout(NETWORK_TIMEOUT):
-            MNIST(scratch, download=True)
-        if _missing_mnist_files(scratch):
-            raise DataError(f"the download of MNIST into {scratch} is incomplete. Load again.")
-        for name in MNIST_FILES:
-            os.replace(scratch / "MNIST" / "raw" / name, raw / name)
-    except (OSError, RuntimeError, EOFError, HTTPException) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"{raw} lacks {', '.join(missing)}, and MNIST could not be downloaded from {' or '.join(MNIST.mirrors)}: "
-            f"{error}. Check the network; or put the four unpacked files there, or set KD_DATA to a folder that holds "
-            f"MNIST/raw."
-        ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    if isinstance(batch, Batch):
+        return batch
+    if isinstance(batch, Tensor):
+        return Batch(batch, None, None)
+    if isinstance(batch, Mapping):
+        inputs = dict(batch)
+        labels = inputs.pop("labels", inputs.pop("label", None))
+        return Batch(inputs, labels, inputs.pop("index", None))
+    if isinstance(batch, tuple | list) and len(batch) in (1, 2):
+        return Batch(batch[0], batch[1] if len(batch) == 2 else None, None)
+    found = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
+    raise ValueError(
+        f"a batch must be (inputs, labels), a dictionary or a tensor, got {found}: pass adapter=, a function of "
+        f"(model, batch) that returns (logits, labels)"
+    )
 
 
-@contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
-    # torchvision opens its connections without a time-out; this default is the only handle it leaves.
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+def interleave(sources: Sequence[Iterable], lengths: Sequence[int]) -> Iterator[Any]:
+    """The entries of some sources, each in its own order, spread evenly: 1 of 10 after every 3 of 30.
+
+    Raises:
+        ValueError: a source that gives fewer entries than its length.
+    """
+    iterators = list(map(iter, sources))
+    done = [0] * len(iterators)
+    for _ in range(sum(lengths)):
+        # The one that is furthest behind its share comes next.
+        turn = min(range(len(iterators)), key=lambda place: (done[place] + 0.5) / max(lengths[place], 1e-9))
+        done[turn] += 1
+        try:
+            yield next(iterators[turn])
+        except StopIteration:
+            raise ValueError(
+                f"a source of {lengths[turn]} batches, by its length, gave only {done[turn] - 1}"
+            ) from None
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """The same structure with ``change`` done to every tensor in it, through tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: map_tensors(change, part) for name, part in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(change, part) for part in value))
+    if isinstance(value, tuple | list):
+        return type(value)(map_tensors(change, part) for part in value)
+    return value
+
+
+def first_tensor(inputs: Inputs) -> Tensor:
+    """The tensor, or the first of several: they all have an entry for each example."""
+    if isinstance(inputs, Mapping):
+        return next(iter(inputs.values()))
+    return inputs[0] if isinstance(inputs, tuple | list) else inputs

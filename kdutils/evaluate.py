@@ -1,7 +1,7 @@
-"""Measuring a trained network: errors, probabilities, calibration, agreement, intervals, latency."""
+"""Measuring a trained network: errors, probabilities, calibration, agreement, intervals."""
 
-import time
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -10,7 +10,11 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+
+from .data import Batch, Split, batches, first_tensor, map_tensors
+from .forward import Adapter, call_model, read
+from .positions import IGNORED, check_label_values, check_labels
+from .processes import ALONE, Processes, add_up
 
 
 @contextmanager
@@ -30,28 +34,98 @@ def model_device(model: nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def predict_logits(model: nn.Module, images: Tensor, batch_size: int = 1000) -> Tensor:
-    """Logits ``(N, C)`` of ``images`` ``(N, 1, 28, 28)``, in eval mode and without gradients.
+def predict_logits(model: nn.Module, inputs: Tensor | dict[str, Tensor], batch_size: int = 1000) -> Tensor:
+    """Logits ``(N, …, C)`` of ``inputs`` ``(N, …)``, in eval mode and without gradients.
 
-    The model keeps its device and its mode. The logits come back on the device of ``images``.
+    The model keeps its device and its mode. The logits come back on the device of ``inputs``, in one tensor: for a
+    language model that is N·L·V numbers.
+
+    Args:
+        model: any network that :func:`~kdutils.forward.call_model` can call.
+        inputs: a tensor, or a dictionary of tensors.
+        batch_size: examples in one call of the model.
     """
-    if len(images) == 0:
-        raise ValueError("images must hold at least one image, got none")
-    device = model_device(model)
+    count = len(first_tensor(inputs))
+    if count == 0:
+        raise ValueError("inputs must hold at least one example, got none")
+    here = first_tensor(inputs).device
+    there = model_device(model)
     with mode(model, training=False), torch.no_grad():
-        for start in range(0, len(images), batch_size):
+        for start in range(0, count, batch_size):
             some = slice(start, start + batch_size)
-            part = model(images[some].to(device))
+            part = call_model(model, map_tensors(lambda tensor, some=some: tensor[some].to(there), inputs))
             if start == 0:  # one tensor for all: many parts, kept between large activations, leave holes in memory
-                logits = part.new_empty(len(images), *part.shape[1:], device=images.device)
+                logits = part.new_empty(count, *part.shape[1:], device=here)
             logits[some] = part
     return logits
 
 
-def count_errors(model: nn.Module, split) -> int:
-    """How many examples of ``split`` (anything with ``images`` and ``labels``) the model gets wrong."""
-    predicted = predict_logits(model, split.images).argmax(dim=-1)
-    return int((predicted != split.labels).sum())
+class Score(NamedTuple):
+    """How a model does on some examples. ``errors`` and ``loss`` are sums over the ``count`` positions that count."""
+
+    errors: int | None  # None where labels are no class numbers
+    loss: float  # in nats for classes
+    count: int
+
+
+def score(
+    model: nn.Module,
+    data: Split | Iterable,
+    *,
+    loss: Callable[[Tensor, Batch], Tensor] | None = None,
+    adapter: Adapter | None = None,
+    processes: Processes = ALONE,
+) -> Score:
+    """Errors and loss over a :class:`Split`, or over the batches of a loader, in eval mode.
+
+    Args:
+        model: gives logits ``(…, C)``.
+        data: with labels. Class numbers ``(…)`` are compared with the largest logit; −100 does not count.
+        loss: for labels that are no class numbers: called as ``loss(logits, batch)``, a mean over the examples.
+        adapter: see :func:`~kdutils.forward.read`.
+        processes: that share the batches between them, and each get the score over all.
+
+    Raises:
+        ValueError: data without labels, or labels that do not go with the logits.
+        ArithmeticError: logits that are nan or infinite.
+    """
+    device = model_device(model)
+    source = batches(data, 1000) if isinstance(data, Split) else data
+    errors, total, count, classes = 0, 0.0, 0, False
+    with mode(model, training=False), torch.no_grad():
+        for batch in itertools.islice(source, processes.rank, None, processes.count):
+            logits, batch = read(model, map_tensors(lambda tensor: tensor.to(device), batch), adapter)
+            if not torch.isfinite(logits).all():
+                raise ArithmeticError("logits that are nan or infinite")
+            if batch.labels is None:
+                raise ValueError("these examples have no labels, so there is nothing to compare the answers with")
+            classes = batch.labels.dtype == torch.int64
+            if classes:
+                check_labels(batch.labels, logits)
+                counted = batch.labels != IGNORED
+                if counted.any():
+                    check_label_values(batch.labels[counted], logits.shape[-1])
+                errors += int(((logits.argmax(dim=-1) != batch.labels) & counted).sum())
+                rows = logits.reshape(-1, logits.shape[-1])
+                total += F.cross_entropy(rows.float(), batch.labels.reshape(-1), reduction="sum").item()
+                count += int(counted.sum())
+            else:
+                total += float(loss(logits, batch)) * len(batch.labels)
+                count += len(batch.labels)
+    # A process may have had no batch at all.
+    sums = add_up(torch.tensor([total, count, errors, classes], dtype=torch.float64), processes).tolist()
+    total, count, errors, classes = sums[0], *map(int, sums[1:])
+    if count == 0:
+        raise ValueError("there is no label to compare with: no examples, or all of them are -100")
+    return Score(errors if classes else None, total, count)
+
+
+def count_errors(model: nn.Module, data: Split | Iterable, *, adapter: Adapter | None = None) -> int:
+    """How many examples of a :class:`Split`, or of a loader's batches, the model gets wrong.
+
+    Labels ``(N, …)`` for each position are counted position by position; −100 is no error.
+    """
+    return score(model, data, adapter=adapter).errors
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -118,59 +192,6 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     mean = float(numbers.mean())
     half = float(stats.t.ppf((1 + confidence) / 2, len(numbers) - 1) * stats.sem(numbers))
     return Interval(mean, mean - half, mean + half)
-
-
-def count_multiply_adds(model: nn.Module, image_shape: tuple[int, ...] = (1, 28, 28)) -> int:
-    """Multiply–adds for one image, as PyTorch's own counter sees them: matrix products and convolutions.
-
-    Biases, activations and pooling are not counted.
-    """
-    image = torch.zeros(1, *image_shape, device=model_device(model))
-    with mode(model, training=False), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(image)
-    # The counter reports floating-point operations: one multiply–add is two of them.
-    return counter.get_total_flops() // 2
-
-
-class Latency(NamedTuple):
-    """Seconds for one call: the median, and the 10th and 90th percentiles."""
-
-    median: float
-    low: float
-    high: float
-
-
-def latency(model: nn.Module, images: Tensor, *, repeats: int = 50, warmup: int = 5) -> Latency:
-    """Seconds that the model takes for one forward pass over ``images`` ``(N, 1, 28, 28)``, data already in place.
-
-    Pass a single image for the delay of one answer, a large batch for throughput. The first ``warmup`` calls are
-    not counted.
-
-    Raises:
-        ValueError: fewer than one repeat, or a negative warmup.
-    """
-    if repeats < 1 or warmup < 0:
-        raise ValueError(f"need repeats of at least 1 and warmup of at least 0, got {repeats!r} and {warmup!r}")
-    device = model_device(model)
-    images = images.to(device)
-    seconds = []
-    with mode(model, training=False), torch.no_grad():
-        for _ in range(warmup + repeats):
-            _wait_for(device)
-            start = time.perf_counter()
-            model(images)
-            _wait_for(device)
-            seconds.append(time.perf_counter() - start)
-    low, median, high = np.quantile(seconds[warmup:], [0.1, 0.5, 0.9])
-    return Latency(float(median), float(low), float(high))
-
-
-def _wait_for(device: torch.device) -> None:
-    # A GPU returns before it has finished: without this the clock would measure the launch alone.
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def _check_rows(logits: Tensor, labels: Tensor) -> None:

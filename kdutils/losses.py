@@ -1,16 +1,37 @@
-"""The distillation loss, written once and checked hard.
+"""The distillation losses, written once and checked hard: what a teacher's logits teach.
 
 Notation used throughout: N examples, C classes, T the temperature, s the student's logits, t the teacher's.
-All losses are in nats. A logit tensor has shape ``(..., C)``; every leading dimension counts as examples.
+All losses are in nats. Logits have shape ``(..., C)``; every other dimension counts as examples, or positions, of
+which a mask may leave some out. No gradient reaches a teacher.
+
+Here are the losses for one answer among C classes. :mod:`kdutils.heads` has those for other kinds of output,
+:mod:`kdutils.targets` what can stand in the teacher's place, :mod:`kdutils.chunked` large vocabularies.
 """
 
 import math
-from numbers import Real
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .positions import (
+    IGNORED,
+    at_least_float32,
+    check_finite,
+    check_label_values,
+    check_labels,
+    check_mask,
+    check_pair,
+    check_reduction,
+    check_shape,
+    check_temperature,
+    classes_last,
+    is_number,
+    reduce,
+    those_that_count,
+)
 
 
 class LossParts(NamedTuple):
@@ -37,8 +58,9 @@ def soften(logits: Tensor, temperature: float = 1.0) -> Tensor:
     Source: Hinton, Vinyals & Dean 2015, arXiv 1503.02531, equation 1.
     """
     check_temperature(temperature)
-    _check_logits("logits", logits)
-    return torch.softmax(_at_least_float32(logits) / temperature, dim=-1)
+    check_shape("logits", logits)
+    check_finite("logits", logits)
+    return torch.softmax(at_least_float32(logits) / temperature, dim=-1)
 
 
 def kd_loss(
@@ -46,6 +68,8 @@ def kd_loss(
     teacher_logits: Tensor,
     temperature: float = 4.0,
     *,
+    mask: Tensor | None = None,
+    class_dim: int | None = None,
     reduction: str = "batchmean",
 ) -> Tensor:
     """The soft-target loss ``T² · KL(teacher ‖ student)``, both softened at temperature T.
@@ -58,28 +82,93 @@ def kd_loss(
         student_logits: ``(..., C)``, raw scores before any softmax.
         teacher_logits: the same shape.
         temperature: T > 0.
-        reduction: "batchmean" divides the sum by N, the number of examples; "sum" does not divide; "none" returns
-            one value per example, of shape ``(...)``. There is no "mean": PyTorch's divides by N·C.
+        mask: bool ``(...)``, True where a position counts; all of them without one. The others may hold anything,
+            change nothing and get no gradient.
+        class_dim: which dimension holds the classes: the last one unless said. With four dimensions or more it must
+            be said: 1 for the ``(B, C, H, W)`` of segmentation, −1 for classes at the end.
+        reduction: "batchmean" is the mean over the N positions that count, tokens or examples alike; "sequencemean"
+            first takes the mean of each sequence (over all dimensions but the first) and then of the sequences that
+            have any, so that short ones weigh as much as long ones; "sum" does not divide; "none" returns one value
+            per position, of shape ``(...)``, 0 where masked. There is no "mean": PyTorch's divides by N·C.
 
     Returns:
         The loss in nats, float32 or float64.
 
     Raises:
-        ValueError: shapes that differ or hold no example, logits that are not finite, a bad temperature or reduction.
+        ValueError: shapes that differ or hold no example, logits that are not finite, a bad temperature or reduction,
+            a mask that is not bool or not of this shape, a mask without a single True, four dimensions and no
+            ``class_dim``.
 
     Source: Hinton, Vinyals & Dean 2015, arXiv 1503.02531, section 2.
     """
-    check_temperature(temperature)
-    _check_pair(student_logits, teacher_logits)
-    if reduction not in ("batchmean", "sum", "none"):
-        hint = ' ("mean" would divide by N·C: use "batchmean")' if reduction == "mean" else ""
-        raise ValueError(f'reduction must be "batchmean", "sum" or "none", got {reduction!r}{hint}')
-    divergence = _divergence(student_logits, teacher_logits, temperature)
-    if reduction == "batchmean":
-        divergence = divergence.mean()
-    elif reduction == "sum":
-        divergence = divergence.sum()
-    return divergence * temperature**2
+    return _soft_loss(_forward_kl, student_logits, teacher_logits, temperature, mask, class_dim, reduction)
+
+
+def reverse_kd_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float = 4.0,
+    *,
+    mask: Tensor | None = None,
+    class_dim: int | None = None,
+    reduction: str = "batchmean",
+) -> Tensor:
+    """The other direction, ``T² · KL(student ‖ teacher)``, both softened at temperature T.
+
+    It charges the student for every answer that the teacher finds unlikely, and little for one that it leaves out: a
+    student too small for all of the teacher's answers keeps the likeliest. :func:`kd_loss` makes it cover all.
+
+    Args, result and errors as for :func:`kd_loss`.
+
+    Source: Gu et al. 2024 (MiniLLM), arXiv 2306.08543, section 2.
+    """
+    return _soft_loss(_reverse_kl, student_logits, teacher_logits, temperature, mask, class_dim, reduction)
+
+
+def jsd_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float = 4.0,
+    *,
+    beta: float = 0.5,
+    mask: Tensor | None = None,
+    class_dim: int | None = None,
+    reduction: str = "batchmean",
+) -> Tensor:
+    """GKD's generalised Jensen–Shannon divergence: ``T² · (β · KL(teacher ‖ M) + (1 − β) · KL(student ‖ M))``.
+
+    M is the mixture ``β · softmax(t/T) + (1 − β) · softmax(s/T)``. At β = 1/2 teacher and student may change places.
+    The divergence never exceeds ``T² · (−β log β − (1 − β) log(1 − β))``, however wrong the student is.
+
+    Args:
+        student_logits: ``(..., C)``.
+        teacher_logits: the same shape.
+        temperature: T > 0.
+        beta: strictly between 0 and 1. Towards either end M becomes one of the two distributions and the divergence
+            tends to 0 (it is about β · KL(teacher ‖ student) near 0, (1 − β) · KL(student ‖ teacher) near 1), so a β
+            near an end is a tiny learning rate. Libraries put the undivided KL at the ends, a jump from almost 0;
+            here they are refused: use :func:`kd_loss` in place of β = 0, :func:`reverse_kd_loss` in place of β = 1.
+        mask, class_dim, reduction: as for :func:`kd_loss`.
+
+    Returns:
+        The loss in nats.
+
+    Raises:
+        ValueError: a beta outside (0, 1); else as for :func:`kd_loss`.
+
+    Source: Agarwal et al. 2024 (GKD), arXiv 2306.13649, section 2.
+    """
+    if not is_number(beta) or not 0 < beta < 1:
+        raise ValueError(
+            f"beta must lie strictly between 0 and 1, got {beta!r}: the divergence is 0 at both ends. "
+            "Use kd_loss for KL(teacher ‖ student), reverse_kd_loss for KL(student ‖ teacher)"
+        )
+
+    def divergence(student: Tensor, teacher: Tensor) -> Tensor:
+        mixture = torch.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
+        return beta * _forward_kl(mixture, teacher) + (1 - beta) * _forward_kl(mixture, student)
+
+    return _soft_loss(divergence, student_logits, teacher_logits, temperature, mask, class_dim, reduction)
 
 
 def distillation_loss(
@@ -89,106 +178,122 @@ def distillation_loss(
     *,
     temperature: float = 4.0,
     soft_weight: float = 0.9,
+    mask: Tensor | None = None,
+    class_dim: int | None = None,
 ) -> LossParts:
     """The full loss: ``soft_weight · soft + (1 − soft_weight) · hard``.
 
     ``soft`` is :func:`kd_loss` at temperature T, T² included; ``hard`` is the cross-entropy with the labels at
-    T = 1. Both are means over the examples.
+    T = 1. Both are means over the same positions: those with a label other than −100 where the mask, if any, is True.
 
     Args:
         student_logits: ``(..., C)``.
         teacher_logits: the same shape.
-        labels: int64, shape ``(...)``, values 0 … C − 1.
+        labels: int64, shape ``(...)``, values 0 … C − 1, or −100 where a position counts in neither term.
         temperature: T > 0, for the soft term alone.
         soft_weight: between 0 (labels alone) and 1 (teacher alone).
+        mask, class_dim: as for :func:`kd_loss`.
 
     Returns:
         :class:`LossParts` ``(total, soft, hard)``; call ``.total.backward()``.
 
     Raises:
-        ValueError: names the argument and its value.
+        ValueError: names the argument and its value; no position counts.
 
     Source: Hinton, Vinyals & Dean 2015, arXiv 1503.02531, section 2.
     """
     check_temperature(temperature)
     check_soft_weight(soft_weight)
-    _check_pair(student_logits, teacher_logits)
-    _check_labels(labels, student_logits)
-    return unchecked_distillation_loss(student_logits, teacher_logits, labels, temperature, soft_weight)
+    check_pair(student_logits, teacher_logits)
+    student, teacher = (classes_last(logits, class_dim) for logits in (student_logits, teacher_logits))
+    check_labels(labels, student)
+    counts = labels != IGNORED
+    if mask is not None:
+        check_mask(mask, labels.shape)
+        counts = counts & mask
+    if not counts.all():
+        if not counts.any():
+            where = "" if mask is None else " where mask is True"
+            raise ValueError(f"no position counts: every label is {IGNORED}{where}. Leave such a batch out")
+        student, teacher, labels = student[counts], teacher[counts], labels[counts]
+    check_finite("student_logits", student)
+    check_finite("teacher_logits", teacher)
+    check_label_values(labels, student.shape[-1])
+    return unchecked_distillation_loss(student, teacher, labels, temperature, soft_weight, all_count=True)
 
 
 def unchecked_distillation_loss(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float, soft_weight: float
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    temperature: float,
+    soft_weight: float,
+    *,
+    mask: Tensor | None = None,
+    all_count: bool = False,
 ) -> LossParts:
     """:func:`distillation_loss` without looking at the values, for a training loop that checked its data once.
 
-    A look at values makes a GPU wait at every step.
+    A look at values makes a GPU wait at every step. So a batch in which nothing counts is no error here: its loss and
+    its gradient are 0. The classes are last. ``all_count=True`` says that no label is −100 and no mask is needed: the
+    same numbers in less time.
     """
-    soft = _divergence(student_logits, teacher_logits, temperature).mean() * temperature**2
-    logits = _at_least_float32(student_logits)
-    hard = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+    if all_count:
+        soft = softened_kl(student_logits, teacher_logits, temperature).mean() * temperature**2
+        hard = _cross_entropy(student_logits, labels)
+    else:
+        counts = labels != IGNORED if mask is None else mask & (labels != IGNORED)
+        # A teacher's padding may hold nan, and 0 · nan is nan, in the student's gradient too.
+        teacher_logits = teacher_logits.masked_fill(~counts.unsqueeze(-1), 0.0)
+        divergence = softened_kl(student_logits, teacher_logits, temperature)
+        soft = torch.where(counts, divergence, 0.0).sum() / counts.sum().clamp(min=1) * temperature**2
+        hard = _cross_entropy(student_logits, labels.masked_fill(~counts, IGNORED))
+        hard = torch.where(counts.any(), hard, 0.0)  # the mean over no label is nan
     return LossParts(soft_weight * soft + (1 - soft_weight) * hard, soft, hard)
-
-
-def check_temperature(temperature: float) -> None:
-    """Raise ValueError unless the temperature is a finite positive number."""
-    if not _is_number(temperature) or not math.isfinite(temperature) or temperature <= 0:
-        raise ValueError(f"temperature must be a finite number above 0, got {temperature!r}")
 
 
 def check_soft_weight(soft_weight: float) -> None:
     """Raise ValueError unless the weight lies in [0, 1]."""
-    if not _is_number(soft_weight) or not 0 <= soft_weight <= 1:
+    if not is_number(soft_weight) or not 0 <= soft_weight <= 1:
         raise ValueError(f"soft_weight must lie between 0 and 1, got {soft_weight!r}")
 
 
-def _divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """KL(teacher ‖ student) of each example, both softened; no T² yet."""
+def _soft_loss(
+    divergence: Callable[[Tensor, Tensor], Tensor],
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float,
+    mask: Tensor | None,
+    class_dim: int | None,
+    reduction: str,
+) -> Tensor:
+    """T² times a divergence of the softened student and teacher, whose log-probabilities it gets."""
+    check_temperature(temperature)
+    check_reduction(reduction)
+    student, teacher = those_that_count(student_logits, teacher_logits, mask, class_dim)
+    each = divergence(_log_softened(student, temperature), _log_softened(teacher.detach(), temperature))
+    return reduce(each, mask, reduction) * temperature**2
+
+
+def _log_softened(logits: Tensor, temperature: float) -> Tensor:
+    return F.log_softmax(at_least_float32(logits) / temperature, dim=-1)
+
+
+def softened_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """KL(teacher ‖ student) at each position, both softened, nothing checked and no T² yet."""
+    return _forward_kl(_log_softened(student_logits, temperature), _log_softened(teacher_logits.detach(), temperature))
+
+
+def _forward_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher ‖ student) at each position, from log-probabilities."""
     # Logarithms on both sides: a probability that underflows to 0 has no usable logarithm, log_softmax always has.
-    student = F.log_softmax(_at_least_float32(student_logits) / temperature, dim=-1)
-    teacher = F.log_softmax(_at_least_float32(teacher_logits.detach()) / temperature, dim=-1)
     return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
 
 
-def _at_least_float32(logits: Tensor) -> Tensor:
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+def _reverse_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    return _forward_kl(teacher, student)
 
 
-def _is_number(value: object) -> bool:
-    # Real takes in NumPy's numbers, so that a sweep over np.arange(1, 21) works.
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _check_pair(student_logits: Tensor, teacher_logits: Tensor) -> None:
-    # Compared by hand because broadcasting would accept, say, (N, 10) beside (1, 10) and return a wrong number.
-    if student_logits.shape != teacher_logits.shape:
-        raise ValueError(
-            "student_logits and teacher_logits must have the same shape, got "
-            f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
-        )
-    _check_logits("student_logits", student_logits)
-    _check_logits("teacher_logits", teacher_logits)
-
-
-def _check_logits(name: str, logits: Tensor) -> None:
-    if not logits.is_floating_point():
-        raise ValueError(f"{name} must be floating point, got {logits.dtype}")
-    if logits.dim() == 0 or logits.numel() == 0:
-        raise ValueError(f"{name} must have shape (..., C) and hold at least one example, got {tuple(logits.shape)}")
-    if not torch.isfinite(logits).all():
-        bad = int((~torch.isfinite(logits)).sum())
-        raise ValueError(f"{name} must be finite, but {bad} of its {logits.numel()} values are nan or infinite")
-
-
-def _check_labels(labels: Tensor, logits: Tensor) -> None:
-    classes = logits.shape[-1]
-    if labels.dtype != torch.int64:
-        raise ValueError(f"labels must be int64 class numbers, got {labels.dtype}")
-    if labels.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"labels must have shape {tuple(logits.shape[:-1])} to go with logits of shape {tuple(logits.shape)}, "
-            f"got {tuple(labels.shape)}"
-        )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise ValueError(f"labels must lie in 0 … {classes - 1}, got values from {low} to {high}")
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    logits = at_least_float32(logits)
+    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))  # leaves out IGNORED

@@ -8,28 +8,34 @@ from typing import Any
 
 from IPython.display import Markdown, display
 
-from .data import DigitData
+from .datasets.digits import DigitData
 from .results import environment
 
 # Names that IPython itself puts into a notebook.
 _IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+# In the globals of a notebook whose names were checked; the kernel of another run does not have it.
+_CHECKED = "_kdutils_names_checked"
 
 
-def check_parameters(namespace: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
+def check_parameters(namespace: dict[str, Any], allowed: Mapping[str, Any]) -> None:
     """Refuse unknown parameters and bad values. Call it right after the parameters cell, with ``globals()``.
 
-    papermill only warns when a parameter's name is misspelt, and then runs with the default.
+    papermill only warns when a parameter's name is misspelt, and then runs with the default. Names are looked at once
+    in a kernel: when a reader runs the page again, the names that it made itself stand beside its parameters. Values
+    are looked at each time.
 
     Args:
-        namespace: the notebook's globals, when nothing but imports and parameters has run.
+        namespace: the notebook's globals, at the first call when nothing but imports and parameters has run.
         allowed: for each parameter a ``set`` of choices, a ``range`` of whole numbers, a ``(low, high)`` pair of
-            floats, ends included, or a one-element list ``[rule]`` for a list of such values.
+            floats, ends included, ``Path`` for a folder that is there or an empty string, or a one-element list
+            ``[rule]`` for a list of such values.
 
     Raises:
         ValueError: names the parameter, its value and what is allowed.
     """
     known = ", ".join(allowed)
-    for name, value in namespace.items():
+    names = {} if _CHECKED in namespace else namespace
+    for name, value in names.items():
         if name in allowed or name.startswith("_") or name in _IPYTHON:
             continue
         if not isinstance(value, types.ModuleType | type) and not callable(value):
@@ -38,6 +44,7 @@ def check_parameters(namespace: Mapping[str, Any], allowed: Mapping[str, Any]) -
         if name not in namespace:
             raise ValueError(f"parameter {name} is missing. This notebook needs: {known}")
         _check_value(name, namespace[name], rule)
+    namespace[_CHECKED] = True
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -93,6 +100,9 @@ def _check_value(name: str, value: Any, rule: Any) -> None:
         good, wanted = value in list(rule), "one of " + ", ".join(map(repr, sorted(rule)))
     elif isinstance(rule, range):
         good, wanted = whole and value in rule, f"a whole number from {rule[0]} to {rule[-1]}"
+    elif rule is Path:
+        good = isinstance(value, str) and (value == "" or Path(value).expanduser().is_dir())
+        wanted = "a folder that is there, or an empty string"
     else:
         low, high = rule
         good = (whole or isinstance(value, float)) and low <= value <= high

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from .config import History
 from .evaluate import Interval
-from .train import History
 
 # Okabe and Ito's palette: distinct also to readers who do not tell red from green.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
@@ -45,20 +45,40 @@ def use_book_style() -> None:
     )
 
 
-def plot_digits(images: Sequence, titles: Sequence[str] = (), *, columns: int = 10) -> Figure:
-    """A grid of digits ``(N, 1, 28, 28)`` or ``(N, 28, 28)``, with a short title over each."""
-    pictures = np.asarray(images).reshape(-1, 28, 28)
+def plot_images(images: Sequence, titles: Sequence[str] = (), *, columns: int = 10) -> Figure:
+    """A grid of pictures of one size, with a short title over each.
+
+    Args:
+        images: ``(N, 1, H, W)`` or ``(N, H, W)`` for grey, ``(N, 3, H, W)`` for colour; numbers in [0, 1], or bytes.
+        titles: one for each of the first pictures.
+        columns: pictures in a row.
+
+    Raises:
+        ValueError: another shape, or no picture.
+    """
+    pictures = np.asarray(images)
+    if pictures.ndim == 3:
+        pictures = pictures[:, None]
+    if pictures.ndim != 4 or pictures.shape[1] not in (1, 3) or 0 in pictures.shape:
+        raise ValueError(f"images must be (N, 1 or 3, H, W) or (N, H, W), got {np.shape(images)}")
+    if pictures.dtype == np.uint8:
+        pictures = pictures / 255
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     lines = max((title.count("\n") + 1 for title in titles), default=0)
-    figure, axes = plt.subplots(rows, columns, figsize=(0.8 * columns, rows * (0.8 + 0.17 * lines)), squeeze=False)
+    height = 0.8 * (pictures.shape[2] / pictures.shape[3])
+    figure, axes = plt.subplots(rows, columns, figsize=(0.8 * columns, rows * (height + 0.17 * lines)), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for position, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
-        axis.imshow(picture, vmin=0, vmax=1)
+        # One channel is drawn by the palette, three are the colour themselves.
+        axis.imshow(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0), vmin=0, vmax=1)
         if position < len(titles):
             axis.set_title(titles[position], fontsize=8)
     return figure
+
+
+plot_digits = plot_images  # the name by which the first chapters know it
 
 
 def plot_probabilities(axis: Axes, probabilities: Sequence[float], *, colour: str = BLUE, title: str = "") -> None:

@@ -245,7 +245,7 @@ def test_logits_stored_in_another_order_or_for_other_views_are_found(soft_weight
     data = kdutils.load_dataset("digits")
     stored = kdutils.cache_logits(teacher, data.train.images)
     shift = kdutils.random_shift
-    moved = batch._replace(images=shift(batch.images, 2, torch.Generator().manual_seed(0)))
+    moved = batch._replace(inputs=shift(batch.images, 2, torch.Generator().manual_seed(0)))
 
     def by_place(student, teacher, batch):
         rows = stored[: len(batch.labels)]

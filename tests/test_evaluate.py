@@ -1,7 +1,6 @@
-"""Measurements against independent libraries, hand-counted formulas and a clock of our own."""
+"""Measurements against independent libraries and hand-counted formulas."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,15 +11,12 @@ from torch import nn
 from torchmetrics.classification import MulticlassCalibrationError
 
 from kdutils import (
-    CNN,
     MLP,
     Split,
     accuracy,
     agreement,
     count_errors,
-    count_multiply_adds,
     expected_calibration_error,
-    latency,
     mean_interval,
     negative_log_likelihood,
     predict_logits,
@@ -87,7 +83,7 @@ def test_predict_logits_does_not_depend_on_the_batches(mixed_model, batch_size):
 
 
 def test_predict_logits_refuses_an_empty_set():
-    with pytest.raises(ValueError, match="images must hold at least one image"):
+    with pytest.raises(ValueError, match="inputs must hold at least one example"):
         predict_logits(MLP((4,)), torch.zeros(0, 1, 28, 28))
 
 
@@ -203,69 +199,3 @@ def test_equal_values_give_an_interval_of_no_width():
 def test_a_bad_interval_is_refused(values, confidence, message):
     with pytest.raises(ValueError, match=message):
         mean_interval(values, confidence)
-
-
-# --- cost --------------------------------------------------------------------------------------------------------
-
-
-def test_multiply_adds_of_an_mlp_are_the_products_of_its_widths():
-    assert count_multiply_adds(MLP((800, 800))) == 784 * 800 + 800 * 800 + 800 * 10
-    assert count_multiply_adds(MLP(())) == 784 * 10
-
-
-def test_multiply_adds_of_a_cnn_are_counted_by_hand():
-    first = 28 * 28 * 16 * (1 * 3 * 3)  # places × output channels × (input channels × kernel)
-    second = 14 * 14 * 32 * (16 * 3 * 3)
-    assert count_multiply_adds(CNN((16, 32), hidden=64)) == first + second + 32 * 7 * 7 * 64 + 64 * 10
-
-
-def test_multiply_adds_take_another_image_shape():
-    assert count_multiply_adds(MLP((5,), in_features=3 * 4 * 4), image_shape=(3, 4, 4)) == 48 * 5 + 5 * 10
-
-
-def test_counting_leaves_the_models_modes_alone(mixed_model):
-    before = [module.training for module in mixed_model.modules()]
-    count_multiply_adds(mixed_model)
-    assert [module.training for module in mixed_model.modules()] == before
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that moves only when a test moves it."""
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("kdutils.evaluate.time", SimpleNamespace(perf_counter=lambda: clock.now))
-    return clock
-
-
-class Slow(nn.Module):
-    """Its calls take the given seconds, one after the other."""
-
-    def __init__(self, clock, seconds):
-        super().__init__()
-        self.clock, self.seconds, self.calls = clock, seconds, 0
-
-    def forward(self, images):
-        assert not self.training and not torch.is_grad_enabled()
-        self.clock.now += self.seconds[self.calls]
-        self.calls += 1
-        return images
-
-
-def test_latency_is_the_median_call_and_leaves_the_warm_up_out(clock):
-    model = Slow(clock, [100.0] * 3 + [float(second) for second in range(11)])
-    assert latency(model, digits(1), repeats=11, warmup=3) == pytest.approx((5.0, 1.0, 9.0))
-    assert model.calls == 14
-    assert model.training
-
-
-def test_latency_on_the_real_clock_is_positive_and_ordered():
-    median, low, high = latency(MLP((4,)), digits(1), repeats=5, warmup=1)
-    assert 0 < low <= median <= high
-
-
-@pytest.mark.parametrize(
-    "repeats, warmup, message", [(0, 5, "repeats .* got 0 and 5"), (5, -1, "warmup .* got 5 and -1")]
-)
-def test_latency_names_a_bad_count(repeats, warmup, message):
-    with pytest.raises(ValueError, match=message):
-        latency(MLP((4,)), digits(1), repeats=repeats, warmup=warmup)

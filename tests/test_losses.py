@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.special import rel_entr, softmax
 from torchmetrics.functional import kl_divergence
 
 from kdutils import distillation_loss, kd_loss, soften
 from kdutils.losses import unchecked_distillation_loss
+from tests.logits import for_all_cases, logits, numeric_gradient
 
 # Written out on paper. At T = 2 the teacher's first row softens to (3/4, 1/4), the student's to (1/2, 1/2).
 STUDENT = torch.tensor([[0.0, 0.0], [1.0, 2.0]], dtype=torch.float64)
@@ -27,25 +26,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def logits(*shape, seed=0, scale=3.0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return (scale * torch.randn(*shape, generator=generator, dtype=torch.float64)).to(dtype)
-
-
-@st.composite
-def cases(draw):
-    """A student and a teacher of random shape (..., C) and scale, and a temperature."""
-    shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3)) + [draw(st.integers(2, 12))]
-    scale = draw(st.floats(0.01, 30))
-    seed = draw(st.integers(0, 10_000))
-    student, teacher = logits(2, *shape, seed=seed, scale=scale)
-    return student, teacher, draw(st.floats(0.2, 50))
-
-
-def for_all_cases(test):
-    return settings(max_examples=40, deadline=None, derandomize=True)(given(cases())(test))
 
 
 def gradient(student, teacher, temperature):
@@ -137,14 +117,8 @@ def test_gradient_passes_gradcheck(temperature):
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
 def test_gradient_equals_a_finite_difference(temperature):
-    student, teacher, step = logits(3, 5, seed=2), logits(3, 5, seed=1), 1e-5
-    numeric = torch.zeros_like(student)
-    for row in range(3):
-        for column in range(5):
-            nudge = torch.zeros_like(student)
-            nudge[row, column] = step
-            rise = kd_loss(student + nudge, teacher, temperature) - kd_loss(student - nudge, teacher, temperature)
-            numeric[row, column] = rise / (2 * step)
+    student, teacher = logits(3, 5, seed=2), logits(3, 5, seed=1)
+    numeric = numeric_gradient(lambda s: kd_loss(s, teacher, temperature), student)
     torch.testing.assert_close(gradient(student, teacher, temperature), numeric, rtol=1e-6, atol=1e-8)
 
 

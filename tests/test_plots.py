@@ -1,8 +1,11 @@
 """The figures show the numbers they are given."""
 
+import re
+
 import matplotlib
 import numpy as np
 import pytest
+import torch
 
 matplotlib.use("Agg")  # before pyplot: no window, on any machine
 import matplotlib.pyplot as plt
@@ -23,15 +26,41 @@ def test_importing_kdutils_changes_no_style_and_the_book_style_does():
     assert before and not plt.rcParams["axes.spines.top"]
 
 
-def test_plot_digits_draws_each_picture_once_with_its_title():
-    images = np.random.default_rng(0).random((7, 1, 28, 28))
-    figure = plots.plot_digits(images, [f"number {i}" for i in range(7)], columns=3)
+@pytest.mark.parametrize("shape", [(7, 1, 28, 28), (7, 28, 28), (7, 1, 8, 20)])
+def test_plot_images_draws_each_grey_picture_once_with_its_title(shape):
+    images = np.random.default_rng(0).random(shape)
+    figure = plots.plot_images(images, [f"number {i}" for i in range(7)], columns=3)
     drawn = [axis for axis in figure.axes if axis.images]
     assert len(figure.axes) == 9 and len(drawn) == 7
     for axis, image, i in zip(drawn, images, range(7), strict=True):
-        assert np.array_equal(axis.images[0].get_array(), image[0])
+        assert np.array_equal(axis.images[0].get_array(), image.reshape(shape[-2:]))
         assert axis.get_title() == f"number {i}"
         assert axis.images[0].get_clim() == (0, 1)  # the same grey means the same ink in every picture
+
+
+def test_plot_images_draws_colour_with_its_channels_last():
+    images = torch.rand(4, 3, 6, 9, generator=torch.Generator().manual_seed(0))
+    figure = plots.plot_images(images)
+    for axis, image in zip(figure.axes, images, strict=True):
+        assert np.array_equal(axis.images[0].get_array(), image.permute(1, 2, 0))
+    assert figure.get_size_inches() == pytest.approx([4 * 0.8, 0.8 * 6 / 9])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_plot_images_draws_bytes_as_it_draws_shares(channels):
+    images = np.random.default_rng(0).integers(0, 256, (2, channels, 5, 5), dtype=np.uint8)
+    for a, b in zip(plots.plot_images(images).axes, plots.plot_images(images / 255).axes, strict=True):
+        assert np.array_equal(a.images[0].get_array(), b.images[0].get_array())
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 5, 5), (5, 5), (0, 1, 5, 5), (2, 5, 5, 3), (1, 2, 3, 4, 5)])
+def test_plot_images_names_a_shape_that_is_no_picture(shape):
+    with pytest.raises(ValueError, match=re.escape(f"(N, 1 or 3, H, W) or (N, H, W), got {shape}")):
+        plots.plot_images(np.zeros(shape))
+
+
+def test_the_name_of_the_first_chapters_stays():
+    assert len(plots.plot_digits(np.zeros((3, 1, 28, 28)), columns=2).axes) == 4
 
 
 def test_plot_probabilities_draws_a_bar_per_class_from_0_to_1():

@@ -1,12 +1,14 @@
 """views.py: every image of a batch is changed by its own draw, by as much as was asked for and not more."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from kdutils import random_shift, random_warp
+from kdutils.views import random_flip
 
 STILL = {"degrees": 0.0, "scale": 0.0, "shear": 0.0, "pixels": 0.0}
 
@@ -146,3 +148,78 @@ def test_what_comes_in_from_outside_is_0():
 def test_random_warp_refuses_bad_strengths(argument, value):
     with pytest.raises(ValueError, match=f"{argument} must .* got {value}"):
         random_warp(torch.rand(2, 1, 28, 28), seeded(), **{argument: value})
+
+
+# Any picture
+
+
+def bar_angles(height: int, width: int, **strength) -> torch.Tensor:
+    """Degrees from the horizontal of a bar in the middle of many views."""
+    rows, columns = torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2
+    # Soft ends and edges, so that no pixel's share is lost in sampling.
+    bar = torch.exp(-((columns[None, :] / 7) ** 4) - (rows[:, None] / 2) ** 4).expand(300, 1, height, width)
+    turned = random_warp(bar.clone(), seeded(), **STILL | strength)[:, 0]
+    across = torch.einsum("nij,j->n", turned, columns**2) - torch.einsum("nij,i->n", turned, rows**2)
+    both = torch.einsum("nij,i,j->n", turned, rows, columns)
+    return torch.rad2deg(torch.atan2(2 * both, across)) / 2  # the main axis of the ink
+
+
+@pytest.mark.parametrize("height, width", [(28, 28), (28, 96), (96, 28), (40, 30)])
+def test_random_warp_turns_by_the_same_degrees_in_a_picture_that_is_not_square(height, width):
+    angles = bar_angles(height, width, degrees=30.0)
+    assert 29 < angles.max() < 30.1 and -30.1 < angles.min() < -29
+
+
+def test_random_warp_slants_by_the_same_factor_in_a_picture_that_is_not_square():
+    slopes = []
+    for width in (28, 84):
+        bar = torch.zeros(300, 1, 28, width)
+        bar[:, :, 4:24, width // 2 - 1 : width // 2 + 1] = 1
+        slanted = random_warp(bar, seeded(), **STILL | {"shear": 0.3})
+        rows, columns = torch.arange(28) - 13.5, torch.arange(width) - (width - 1) / 2
+        both = torch.einsum("nij,i,j->n", slanted[:, 0], rows, columns)
+        slopes.append(both / (slanted.sum(dim=(1, 3)) @ rows**2))
+    torch.testing.assert_close(slopes[0], slopes[1], atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("view", [lambda x: random_shift(x, 3, seeded()), lambda x: random_warp(x, seeded()), None])
+@pytest.mark.parametrize("shape", [(32, 32), (20, 45)])
+def test_all_channels_of_a_picture_go_together(view, shape):
+    view = view or (lambda x: random_flip(x, seeded()))
+    grey = torch.rand(20, 1, *shape, generator=seeded())
+    colour = view(torch.cat([grey, 2 * grey, grey / 2], dim=1))
+    assert colour.shape == (20, 3, *shape)
+    # Each channel is what it would have been alone.
+    torch.testing.assert_close(colour, view(grey) * torch.tensor([1, 2, 0.5]).reshape(1, 3, 1, 1))
+
+
+def test_random_flip_exchanges_left_and_right_of_half_of_the_pictures():
+    images = torch.rand(400, 3, 4, 5, generator=seeded())
+    before = images.clone()
+    views = random_flip(images, seeded(1))
+    flipped = [torch.equal(view, image.flip(-1)) for view, image in zip(views, images, strict=True)]
+    kept = [torch.equal(view, image) for view, image in zip(views, images, strict=True)]
+    assert all(a != b for a, b in zip(flipped, kept, strict=True)) and 160 < sum(flipped) < 240
+    assert torch.equal(images, before) and torch.equal(views, random_flip(images, seeded(1)))
+
+
+def test_random_warp_is_as_exact_in_half_precision_as_the_pictures_are():
+    images = torch.rand(10, 1, 64, 64, generator=seeded())
+    for dtype in (torch.bfloat16, torch.float64):
+        view = random_warp(images.to(dtype), seeded())
+        assert view.dtype == dtype
+        torch.testing.assert_close(view.float(), random_warp(images.to(dtype).float(), seeded()), atol=4e-3, rtol=0)
+
+
+@pytest.mark.parametrize("view", [partial(random_shift, pixels=1), random_warp, random_flip])
+@pytest.mark.parametrize("images, found", [(torch.rand(3, 28, 28), r"\(3, 28, 28\)"), ({"a": torch.rand(3)}, "dict")])
+def test_what_is_no_picture_is_named(view, images, found):
+    with pytest.raises(ValueError, match=rf"images must be a tensor \(N, channels, H, W\), got {found}"):
+        view(images, generator=seeded())
+
+
+def test_bytes_can_be_shifted_and_flipped_and_random_warp_says_what_to_do():
+    images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+    assert random_shift(images, 1, seeded()).dtype == random_flip(images, seeded()).dtype == torch.uint8
+    with pytest.raises(ValueError, match=r"floating point, got torch.uint8: give images.float\(\) / 255"):
+        random_warp(images, seeded())

@@ -78,7 +78,7 @@ class RunLog:
         with FileLock(path.with_suffix(".lock")):
             if not path.exists():
                 network, checkpoint = build(), path.with_suffix(".checkpoint")
-                fit(network, *training, checkpoint=checkpoint, **options)
+                fit(network, *training, checkpoint=checkpoint, run_name=name, **options)
                 save_model(path, network)
                 checkpoint.unlink()
         return load_model(path)

@@ -15,6 +15,7 @@ from wrong_answers import WRONG
 
 import kdutils.exercises
 from kdutils.exercises import EXERCISES, check, verdict
+from tests.pages import ORIGINALS
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 PROGRAM = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:reduction. 'mean'", "ignore::Dep
 def printed_exercises() -> dict[str, tuple[str, str]]:
     """From "03-1" to the text before the folded solution and the solution itself, as the chapters have them."""
     found = {}
-    for path in sorted(BOOK.glob("[0-9][0-9]-*.ipynb")):
+    for path in ORIGINALS:
         notebook = nbformat.read(path, as_version=4)
         text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
         section = text.split("\n## Exercises\n")[1].split("\n## ")[0]
@@ -49,7 +50,7 @@ def stub(name: str) -> str:
 
 def namespace(chapter: str) -> dict:
     """What the chapter's import cell brings; nothing that the chapter trains or measures."""
-    (path,) = BOOK.glob(f"{chapter}-*.ipynb")
+    (path,) = [path for path in ORIGINALS if path.name.startswith(f"{chapter}-")]
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     names: dict = {"__name__": "__main__"}
     exec(next(cell.source for cell in cells if "from kdutils.notebook import" in cell.source), names)
@@ -67,7 +68,7 @@ def imports() -> dict[str, dict]:
 def test_every_exercise_has_a_check_and_every_check_an_exercise():
     assert list(PRINTED) == list(EXERCISES)
     assert set(WRONG) == set(EXERCISES)
-    assert CHAPTERS == [path.name[:2] for path in sorted(BOOK.glob("[0-9][0-9]-*.ipynb"))]
+    assert CHAPTERS == [path.name[:2] for path in ORIGINALS]
     assert all(3 <= sum(name[:2] == chapter for name in PRINTED) <= 6 for chapter in CHAPTERS)
 
 
@@ -75,12 +76,12 @@ def test_the_package_list_holds_it():
     """Or Colab, which installs from the repository, would have no exercises."""
     assert (
         "kdutils.exercises"
-        in tomllib.loads((BOOK.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+        in tomllib.loads((BOOK.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     )
 
 
 def test_every_chapter_says_how_to_check():
-    for path in sorted(BOOK.glob("[0-9][0-9]-*.ipynb")):
+    for path in ORIGINALS:
         assert "Each exercise checks itself" in path.read_text(encoding="utf-8"), path.name
 
 
@@ -143,7 +144,7 @@ def test_every_hint_is_met_by_some_wrong_answer(hints, monkeypatch):
         offered.update(wrong)
         return None
 
-    for number in range(1, 9):
+    for number in range(1, 10):
         monkeypatch.setattr(import_module(f"kdutils.exercises.chapter_{number:02d}"), "compare", noting)
     for name in EXERCISES:
         verdict(name, print)
@@ -163,9 +164,9 @@ def test_another_mistake_is_shown_with_input_expected_and_found():
     ("exercise", "phrase"),
     [
         ("03-99", "03-1, 03-2"),
-        ("99-1", "chapters 01 to 08"),
-        ("kl", "chapters 01 to 08"),
-        ("", "chapters 01 to 08"),
+        ("99-1", "chapters 01 to 09"),
+        ("kl", "chapters 01 to 09"),
+        ("", "chapters 01 to 09"),
         (3.1, "comes first"),
         (len, "comes first"),
     ],
@@ -198,7 +199,7 @@ def crash(s, t, T):
     ("answer", "phrase"),
     [
         (None, "no answer yet"),
-        (2.0, "Pass the function itself"),
+        (2.0, "a function of s, t, T; your answer is of type float. Pass the function itself"),
         (lambda s, t: s, "3 arguments, s, t, T; it takes (s, t)"),
         (lambda s, t, T: None, "returns nothing"),
         (lambda s, t, T: ..., "returns nothing"),
@@ -211,6 +212,13 @@ def crash(s, t, T):
 )
 def test_an_answer_of_another_form_is_explained(answer, phrase):
     assert phrase in verdict("03-1", answer)
+
+
+@pytest.mark.parametrize(("name", "phrase"), [("03-1", "no answer yet"), ("02-1", "fill in"), ("01-1", "one letter")])
+def test_without_an_answer_it_says_what_is_missing(name, phrase, capsys):
+    check(name)
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert said.startswith("Not yet. ") and phrase in said
 
 
 def test_the_verdict_is_printed(capsys):

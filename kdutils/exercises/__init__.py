@@ -5,7 +5,7 @@ import textwrap
 
 import torch
 
-from . import chapter_01, chapter_02, chapter_03, chapter_04, chapter_05, chapter_06, chapter_07, chapter_08
+from . import chapter_01, chapter_02, chapter_03, chapter_04, chapter_05, chapter_06, chapter_07, chapter_08, chapter_09
 from .answers import NotYet
 
 __all__ = ["check"]
@@ -22,17 +22,19 @@ EXERCISES = {
         chapter_06,
         chapter_07,
         chapter_08,
+        chapter_09,
     )
     for number, look in enumerate(chapter.EXERCISES, start=1)
 }
 
 
-def check(exercise: str, answer: object) -> None:
+def check(exercise: str, answer: object = ...) -> None:
     """Print "Right.", or "Not yet." and what to think about next.
 
     Args:
         exercise: its chapter and number, such as "03-1" for exercise 3.1.
-        answer: what the exercise asks for: your function itself (not its result), a number, a list, or a letter.
+        answer: what the exercise asks for: your function itself (not its result), a number, a list, or a letter. Left
+            out, it is a place that is not filled in yet.
     """
     sentence = verdict(exercise, answer)
     print(textwrap.fill("Right." if sentence is None else f"Not yet. {sentence}", width=88))
@@ -56,6 +58,6 @@ def _name(exercise: str) -> str:
     name = f"{int(parts[1]):02d}-{int(parts[2])}" if parts else exercise
     if name not in EXERCISES:
         chapter = [known for known in EXERCISES if known[:3] == name[:3]]
-        there = f"This chapter has {', '.join(chapter)}." if chapter else 'Names look like "03-1", chapters 01 to 08.'
+        there = f"This chapter has {', '.join(chapter)}." if chapter else 'Names look like "03-1", chapters 01 to 09.'
         raise NotYet(f"There is no exercise {exercise!r}. {there}")
     return name

@@ -46,9 +46,12 @@ def call(answer: object, right: Callable[..., Any], inputs: tuple) -> Any:
     """What the reader's function returns; ``right`` only tells the names of the arguments."""
     if answer is None or answer is ...:
         raise NotYet("There is no answer yet: fill the function in, then pass it.")
-    if not callable(answer):
-        raise NotYet("Pass the function itself, without calling it: write f, and not f(...).")
     takes = tuple(inspect.signature(right).parameters)
+    if not callable(answer):
+        raise NotYet(
+            f"This exercise asks for a function of {', '.join(takes)}; your answer is of type {type(answer).__name__}. "
+            "Pass the function itself, without calling it: write f, and not f(...)."
+        )
     try:
         inspect.signature(answer).bind(*inputs)
     except TypeError:
@@ -83,6 +86,8 @@ def number_list(answer: object, count: int) -> list[float]:
     """The reader's numbers, worked out on paper."""
     listed = [answer] if count == 1 and not isinstance(answer, (list, tuple)) else answer
     wanted = "one number" if count == 1 else f"a list of {count} numbers"
+    if answer is ...:
+        raise NotYet(f"There is no answer yet: fill in {wanted}.")
     if callable(listed) or not hasattr(listed, "__len__") or isinstance(listed, (str, dict, set)):
         raise NotYet(f"This exercise asks for {wanted}; your answer is of type {type(answer).__name__}.")
     if any(entry is ... or entry is None for entry in listed):

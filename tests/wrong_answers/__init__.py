@@ -4,6 +4,6 @@ from importlib import import_module
 
 WRONG = {
     name: answers
-    for chapter in range(1, 9)
+    for chapter in range(1, 10)
     for name, answers in import_module(f".chapter_{chapter:02d}", __name__).WRONG.items()
 }

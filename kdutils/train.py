@@ -65,7 +65,7 @@ def fit(
     """Train ``model`` in place for ``config.epochs`` epochs and report on each.
 
     The model ends on the training device, every module in the mode in which it came. Under ``torchrun`` the processes
-    share each batch, and end with the same weights.
+    share each batch, and end with the same weights; the loss has to be a mean over examples or labelled positions then.
 
     Args:
         model: any network. It is called with a batch's inputs and gives logits ``(…, C)``: see
@@ -91,8 +91,8 @@ def fit(
             on, so the result is not that of a run that was so long from the start.
 
     Raises:
-        TrainingError: a loss that is nan or infinite; a checkpoint that cannot be saved; another process that ended.
-            Its ``history`` holds the epochs before.
+        TrainingError: a loss that is nan or infinite, or a checkpoint that cannot be saved: its ``history`` holds the
+            epochs before. Under torchrun, another process that ended.
         ValueError: data without examples or of a wrong kind; a checkpoint of another run (other weights, data or
             settings).
     """

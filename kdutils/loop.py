@@ -314,12 +314,9 @@ def _report(history: History, terms: Tensor, model: nn.Module, run: Run, epoch: 
         if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
             raise _stopped(history, f"the weights became nan or infinite at the end of epoch {epoch + 1}: lower lr")
         return
-    try:
-        result = score(model, run.val, loss=run.task_loss, adapter=run.adapter, processes=processes)
-    except ArithmeticError:
-        raise _stopped(
-            history, f"the logits became nan or infinite at the end of epoch {epoch + 1}: lower lr"
-        ) from None
+    result = score(model, run.val, loss=run.task_loss, adapter=run.adapter, processes=processes)
+    if not math.isfinite(result.loss):
+        raise _stopped(history, f"the logits became nan or infinite at the end of epoch {epoch + 1}: lower lr")
     history.val_loss.append(result.loss / result.count)
     if result.errors is not None:
         history.val_errors.append(result.errors)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from playwright.sync_api import sync_playwright
+from torch import nn
 
 from tests.pages import DESKTOP, wait_for_mathematics
 from tools.needs import NEEDS, Need, ci, find_chromium
@@ -25,6 +27,25 @@ def pytest_configure(config):
     config.stash[LEFT_OUT] = {}
     # uv and the linters of this environment are found even where it is not activated.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Networks this small gain nothing from a second thread, and on a busy machine lose a lot by waiting for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def mixed_model() -> nn.Module:
+    """A network in training mode with one child that its owner has put into eval mode."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 10))
+    model.train()
+    model[2].eval()
+    return model
 
 
 # --- what a machine may lack: a fixture for each entry of the list in tools/needs.py ------------------------------

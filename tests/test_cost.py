@@ -21,16 +21,6 @@ def quantised(model: nn.Module, *kinds: type) -> nn.Module:
         return torch.ao.quantization.quantize_dynamic(model, set(kinds), dtype=torch.qint8)
 
 
-@pytest.fixture
-def mixed_model():
-    """A network in training mode with one child that its owner has put into eval mode."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 10))
-    model.train()
-    model[2].eval()
-    return model
-
-
 # --- parameters --------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 from statsmodels.stats.weightstats import DescrStatsW
-from torch import nn
 from torchmetrics.classification import MulticlassCalibrationError
 
 from kdutils import (
@@ -34,16 +33,6 @@ def examples(n=500, classes=10, scale=2.0, seed=0):
 
 def digits(n=20, seed=0):
     return torch.rand(n, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture
-def mixed_model():
-    """A network in training mode with one child that its owner has put into eval mode."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 10))
-    model.train()
-    model[2].eval()
-    return model
 
 
 # --- predictions -------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ EXAMPLES = ROOT / "book" / "examples"
 TEN_LINES = sorted((EXAMPLES / "ten_lines").glob("*.py"))
 ACCELERATE, TRAINER = EXAMPLES / "distill_accelerate.py", EXAMPLES / "distill_trainer.py"
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def errors(output: str, name: str) -> tuple[int, int]:
     """What a script printed about a network: errors, and of how many."""
@@ -43,15 +45,6 @@ def kill_when(command: list, is_there) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert finish(process).returncode == -signal.SIGKILL, "it ended before it could be killed"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small gain nothing from a second one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # --- ten lines ---------------------------------------------------------------------------------------------------

@@ -19,13 +19,7 @@ TEACHER = torch.tensor([[2 * math.log(3), 0.0], [1.0, 2.0]], dtype=torch.float64
 FIRST_ROW = 3 / 4 * math.log(3 / 2) + 1 / 4 * math.log(1 / 2)  # KL of the first row; that of the second is 0
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """For tensors this small a second thread only waits, and on a busy machine it waits long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def gradient(student, teacher, temperature):

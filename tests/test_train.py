@@ -51,14 +51,7 @@ def load_digits() -> tuple[Split, Split]:
 
 TRAIN, VAL = load_digits()
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small gain nothing from a second thread, and on a busy machine lose a lot by waiting for it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def config(**changes) -> TrainConfig:

@@ -32,7 +32,9 @@ from kdutils import (
     reverse_kd_loss,
     warmup,
 )
-from tests.test_train import one_thread, same  # noqa: F401  (one thread for all tests of this file, too)
+from tests.test_train import same
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 DATA = load_dataset("digits")
 TRAIN, VAL = DATA.train[:384], DATA.val[:100]

@@ -106,6 +106,8 @@ def score(
                 rows = logits.reshape(-1, logits.shape[-1])
                 total += F.cross_entropy(rows.float(), batch.labels.reshape(-1), reduction="sum").item()
                 count += int(counted.sum())
+            elif loss is None:
+                raise ValueError(f"labels are {batch.labels.dtype}, no class numbers: there are no errors to count")
             else:
                 total += float(loss(logits, batch)) * len(batch.labels)
                 count += len(batch.labels)

@@ -307,7 +307,8 @@ def _report(history: History, terms: Tensor, model: nn.Module, run: Run, epoch: 
     # The hard term is nan where there were no labels.
     means = terms.mean(dim=0) if torch.isfinite(terms).all() else terms.nanmean(dim=0)
     for name, value in zip(("loss", "soft", "hard"), means.tolist(), strict=False):
-        getattr(history, name).append(value)
+        if not math.isnan(value):  # no label in the whole epoch, so there is no hard term
+            getattr(history, name).append(value)
     if processes.count > 1:  # the running means of batch norm are each process's own
         start_alike(model, processes)
     if run.val is None:

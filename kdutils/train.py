@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .checkpoint import check_place, describe, digest
 from .config import History, TrainConfig, falling, pick_device
-from .data import Batch, Split
+from .data import Batch, Split, as_batch
 from .evaluate import mode, model_device, predict_logits
 from .forward import Adapter, read_again
 from .loop import Loss, Run, precision
@@ -148,8 +148,8 @@ def distill(
         loss: another hard term, called as ``loss(student_logits, batch)``: with class weights or label smoothing, or
             with hints beside.
         teacher_logits: answers stored before, ``(N, …, C)``: row i belongs to example i of ``train``.
-        unlabelled: more examples, for the soft term alone. Their batches stand between those of ``train``, evenly
-            spread; an epoch goes once through both.
+        unlabelled: more examples, for the soft term alone; labels that they have are not looked at. Their batches stand
+            between those of ``train``, evenly spread; an epoch goes once through both.
         classes: the names of the student's classes and of the teacher's, in the order of their logits. The soft term
             compares those that have the same name; see :func:`shared_classes`.
         augment: as for :func:`fit`, like all that follows.
@@ -171,9 +171,13 @@ def distill(
         raise ValueError("give either a teacher, or its stored answers as teacher_logits and None as the teacher")
     if unlabelled is not None and teacher is None:
         raise ValueError("unlabelled examples need a teacher to answer them: teacher_logits belong to train alone")
+    if unlabelled is not None and adapter is not None:
+        raise ValueError("adapter and unlabelled do not go together: an adapter says itself which labels there are")
+    if unlabelled is not None and isinstance(train, Split) and train.labels is None:
+        raise ValueError("train has no labels either: put all examples into train, with soft_weight=1")
     options = _options(augment, adapter, optimizer, schedule, keep, on_epoch, checkpoint, run_name, extend)
+    _check_not_empty(train, *([] if unlabelled is None else [unlabelled]), val)
     sources = [train] if unlabelled is None else [train, _without_labels(unlabelled)]
-    _check_not_empty(*sources, val)
     if isinstance(train, Split) and train.labels is None and soft_weight < 1:
         raise ValueError(_NO_LABELS.format(soft_weight))
     if teacher is not None:
@@ -204,6 +208,8 @@ def distill(
         if compared.shape != target.shape:
             raise ValueError(_differing(compared.shape, target.shape))
         labels = batch.labels
+        if labels is not None and labels.is_floating_point() and soft_loss is None:
+            raise ValueError(_NO_CLASSES.format(labels.dtype))
         if labels is None and soft_weight < 1 and unlabelled is None:
             raise ValueError(_NO_LABELS.format(soft_weight))
         if labels is not None and soft_loss is None and loss is hard_loss and shared is None:
@@ -281,6 +287,13 @@ def freeze(model: nn.Module) -> nn.Module:
 _NO_LABELS = "there are examples without labels, so the soft weight has to be 1 (or pass them as unlabelled=), got {!r}"
 
 
+_NO_CLASSES = (
+    "labels are {}, no class numbers, and the usual soft term is a softmax over classes: say which one belongs here, "
+    "with soft_loss=partial(kdutils.binary_kd_loss, temperature=…) for many labels, kdutils.regression_kd_loss for "
+    "numbers, or partial(kdutils.kd_loss, temperature=…) for mixtures of classes"
+)
+
+
 def _options(augment, adapter, optimizer, schedule, keep, on_epoch, checkpoint, run_name, extend) -> dict[str, Any]:
     """The arguments that fit and distill have in common, looked at."""
     if keep not in ("last", "best"):
@@ -297,8 +310,22 @@ def _options(augment, adapter, optimizer, schedule, keep, on_epoch, checkpoint, 
     return options | {"on_epoch": on_epoch, "checkpoint": checkpoint, "run_name": run_name, "extend": extend}
 
 
+class _Unlabelled:
+    """The batches of a loader, without such labels as they have."""
+
+    def __init__(self, loader: Iterable) -> None:
+        self.loader = loader
+        self.sampler, self.generator = (getattr(loader, name, None) for name in ("sampler", "generator"))
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (as_batch(batch)._replace(labels=None) for batch in self.loader)
+
+
 def _without_labels(data: Split | Iterable) -> Split | Iterable:
-    return Split(data.inputs) if isinstance(data, Split) else data
+    return Split(data.inputs) if isinstance(data, Split) else _Unlabelled(data)
 
 
 def _ask_once(teacher: nn.Module, source: Split | Iterable, device: torch.device) -> Tensor | None:

@@ -323,6 +323,16 @@ def test_many_labels_at_once_with_a_teacher():
     assert wrong < 0.15
 
 
+def test_labels_that_are_no_classes_ask_for_a_soft_loss():
+    marks = Split(TRAIN.images, torch.ones(len(TRAIN), 10))
+    student = network(2)
+    with pytest.raises(ValueError, match="labels are torch.float32, .* soft_loss=partial.kdutils.binary_kd_loss"):
+        distill(student, TEACHER, marks, None, config(), loss=lambda logits, batch: logits.square().mean())
+    assert same(student, network(2))
+    with pytest.raises(ValueError, match="no class numbers: there are no errors to count"):
+        count_errors(student, marks)
+
+
 def test_regression_with_a_teacher_and_the_best_epoch_by_its_loss():
     target = TRAIN.images.flatten(1).mean(1, keepdim=True)
     data = Split(TRAIN.images, (target - target.mean()) / target.std())
@@ -461,7 +471,7 @@ def test_without_labels_at_all_the_teacher_alone_teaches():
     distill(labelled, TEACHER, TRAIN, VAL, config(), soft_weight=1.0)
     for a, b in zip(student.parameters(), labelled.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
-    assert math.isnan(history.hard[0]) and history.loss == history.soft
+    assert history.hard == [] and history.loss == history.soft
     with pytest.raises(ValueError, match="no labels: distill them"):
         fit(network(), Split(TRAIN.images), None, config())
 
@@ -478,13 +488,23 @@ def test_unlabelled_examples_are_one_argument(kind):
     assert math.isfinite(more.hard[-1]) and math.isfinite(more.loss[-1])
 
 
-def test_labels_of_the_unlabelled_are_not_looked_at():
+@pytest.mark.parametrize("given", [lambda split: split, loader], ids=["split", "loader"])
+def test_labels_of_the_unlabelled_are_not_looked_at(given):
     few, rest = TRAIN[:64], TRAIN[64:]
     wrong = Split(rest.images, (rest.labels + 1) % 10)
-    one, two = network(2), network(2)
-    distill(one, TEACHER, few, VAL, config(), unlabelled=rest)
-    distill(two, TEACHER, few, VAL, config(), unlabelled=wrong)
-    assert same(one, two)
+    none = [rest.images[start : start + 64] for start in range(0, len(rest), 64)] if given is loader else None
+    students = [network(2) for _ in range(3)]
+    for student, more in zip(students, (given(rest), given(wrong), none or Split(rest.images)), strict=True):
+        distill(student, TEACHER, few, VAL, config(), unlabelled=more)
+    assert same(students[0], students[1]) and same(students[0], students[2])
+
+
+def test_what_does_not_go_with_unlabelled_is_refused():
+    run = partial(distill, network(2), TEACHER, val=None, config=config(), soft_weight=1.0, unlabelled=TRAIN[64:])
+    with pytest.raises(ValueError, match="train has no labels either: put all examples into train"):
+        run(Split(TRAIN.images[:64]))
+    with pytest.raises(ValueError, match="adapter and unlabelled do not go together"):
+        run(TRAIN[:64], adapter=lambda model, batch: (model(batch.images), batch.labels))
 
 
 # --- how it is trained ---

@@ -2,8 +2,9 @@
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .data import Inputs, map_tensors
 from .evaluate import mode, model_device
+from .forward import in_its_type, invoke
 
 # Products of int8 matrices, as torchao's quantised layers use them: 2·m·k·n operations, as for floats.
 BYTE_PRODUCTS = {torch.ops.aten._int_mm: lambda a, b, *_, **__: 2 * a[0] * a[1] * b[1]}
@@ -64,7 +66,7 @@ def count_multiply_adds(
         plain.enter_context(torch.no_grad())
         counter = plain.enter_context(FlopCounterMode(display=False, custom_mapping=BYTE_PRODUCTS))
         try:
-            _call(model, inputs)
+            invoke(model, inputs)
         except Exception as error:
             if example is not None:
                 raise
@@ -109,17 +111,17 @@ def latency(model: Callable, inputs: Any, *, repeats: int = 50, warmup: int = 5)
             f"model must be a network or a function, got {type(model).__name__}: wrap it in one, such as "
             f"lambda feed: session.run(None, feed) for a session of ONNX Runtime"
         )
-    device = model_device(model) if isinstance(model, nn.Module) else _accelerator()
+    device, call = _accelerator(), model
     with ExitStack() as inference:
         inference.enter_context(torch.no_grad())
         if isinstance(model, nn.Module):
-            inputs = _placed(model, inputs)
+            device, call, inputs = model_device(model), partial(invoke, model), _placed(model, inputs)
             inference.enter_context(mode(model, training=False))
         seconds = []
         for _ in range(warmup + repeats):
             _wait_for(device)
             start = time.perf_counter()
-            _call(model, inputs)
+            call(inputs)
             _wait_for(device)
             seconds.append(time.perf_counter() - start)
     low, median, high = np.quantile(seconds[warmup:], [0.1, 0.5, 0.9])
@@ -128,17 +130,8 @@ def latency(model: Callable, inputs: Any, *, repeats: int = 50, warmup: int = 5)
 
 def _placed(model: nn.Module, inputs: Inputs) -> Inputs:
     """The inputs on the model's device, fractions among them in the type of its weights."""
-    dtype = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
     device = model_device(model)
-    return map_tensors(lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else None), inputs)
-
-
-def _call(model: Callable, inputs: Any) -> Any:
-    if isinstance(model, nn.Module) and isinstance(inputs, Mapping):
-        return model(**inputs)
-    if isinstance(model, nn.Module) and isinstance(inputs, tuple | list):
-        return model(*inputs)
-    return model(inputs)
+    return in_its_type(model, map_tensors(lambda tensor: tensor.to(device), inputs))
 
 
 def _accelerator() -> torch.device:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .data import Batch, Inputs, as_batch, map_tensors
@@ -16,8 +15,7 @@ def call_model(model: nn.Module, inputs: Inputs) -> Tensor:
 
     Args:
         model: called as ``model(tensor)``, ``model(**dictionary)`` or ``model(*tuple)``, by what the inputs are; a
-            dictionary of one is given without its name. Floating inputs are brought to the type of a model in half
-            precision.
+            dictionary of one is given without its name. Fractions are brought to the type of the model's weights.
         inputs: a tensor, a dictionary or a tuple of tensors.
 
     Returns:
@@ -26,17 +24,7 @@ def call_model(model: nn.Module, inputs: Inputs) -> Tensor:
     Raises:
         TypeError: an answer without logits.
     """
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    if dtype in (torch.float16, torch.bfloat16):
-        inputs = map_tensors(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, inputs)
-    if isinstance(inputs, Mapping) and len(inputs) == 1:
-        output = model(*inputs.values())  # whatever its name is: "image" of a data set is "x" of a network
-    elif isinstance(inputs, Mapping):
-        output = model(**inputs)
-    elif isinstance(inputs, tuple | list):
-        output = model(*inputs)
-    else:
-        output = model(inputs)
+    output = invoke(model, in_its_type(model, inputs))
     logits = output
     if isinstance(output, Mapping) and "logits" in output:
         logits = output["logits"]
@@ -50,6 +38,23 @@ def call_model(model: nn.Module, inputs: Inputs) -> Tensor:
             f"adapter=, a function of (model, batch) that returns (logits, labels)"
         )
     return logits
+
+
+def invoke(model: nn.Module, inputs: Inputs) -> Any:
+    """All that a model returns for its inputs, given by name, by place or alone."""
+    if isinstance(inputs, Mapping) and len(inputs) == 1:
+        return model(*inputs.values())  # whatever its name is: "image" of a data set is "x" of a network
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
+
+
+def in_its_type(model: nn.Module, inputs: Inputs) -> Inputs:
+    """The inputs with fractions in the type of the model's weights; whole numbers stay what they are."""
+    dtype = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), None)
+    if dtype is None:
+        return inputs
+    return map_tensors(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, inputs)
 
 
 def read(model: nn.Module, batch: Any, adapter: Adapter | None = None) -> tuple[Tensor, Batch]:

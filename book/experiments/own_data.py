@@ -5,13 +5,15 @@
 
 choice: learning rate of the labels; learning rate and T of distillation
 sharp:  the same teacher with logits twelve times as large, and what helps then
-final:  ten seeds of both at what was chosen, on the test pictures
+final:  ten seeds of each at what was chosen, on the test pictures
+shifted: labels on shifted views, as the teacher had them: rates, then ten seeds
 
 Results go to book/results/own-data.json after every run. Stop it when you like.
 """
 
 import functools
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +47,7 @@ RATES = (0.01, 0.02, 0.05, 0.1)
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 CHOICE_SEEDS, SHARP_SEEDS, FINAL_SEEDS = range(100, 103), range(5), range(10)
 SHARPER = 12.0
+SHIFT = partial(random_shift, pixels=3)
 
 
 @functools.cache
@@ -97,7 +100,7 @@ def teacher_logits() -> dict[str, Tensor]:
                 pictures()["train"],
                 None,
                 TEACHER,
-                augment=partial(random_shift, pixels=3),
+                augment=SHIFT,
                 schedule=warmup(0.1),
             )
             logits = {
@@ -118,6 +121,7 @@ def learn(
     temperature: float | None = None,
     *,
     logits: Tensor | None = None,
+    augment: Callable[..., Tensor] | None = None,
     on: str = "val",
 ) -> dict[str, int]:
     """Errors of one student: on labels, or at a temperature on the teacher's logits."""
@@ -125,7 +129,7 @@ def learn(
     student = make_student(10)
     config = TrainConfig(lr=lr, seed=seed, **STUDENT)
     if temperature is None:
-        fit(student, pictures()["train"], None, config)
+        fit(student, pictures()["train"], None, config, augment=augment)
     else:
         answers = teacher_logits()["train"] if logits is None else logits
         distill(
@@ -215,5 +219,23 @@ def final() -> None:
                     )
 
 
+def shifted() -> None:
+    """Is it the teacher's answers, or the views that the teacher has seen?"""
+    name = "labels, shifted"
+    for seed in CHOICE_SEEDS:
+        for lr in RATES:
+            with LOG.claim(experiment=name, seed=seed, lr=lr) as run:
+                if run:
+                    run |= learn(seed, lr, augment=SHIFT)
+    errors = {
+        lr: sum(r["errors"] for r in LOG.runs(experiment=name, lr=lr)) for lr in RATES
+    }
+    lr = min(errors, key=errors.__getitem__)
+    for seed in FINAL_SEEDS:
+        with LOG.claim(experiment="final", name=name, seed=seed) as run:
+            if run:
+                run |= {"lr": lr, "T": None} | learn(seed, lr, augment=SHIFT, on="test")
+
+
 if __name__ == "__main__":
-    main({"choice": choice, "sharp": sharp, "final": final})
+    main({"choice": choice, "sharp": sharp, "final": final, "shifted": shifted})

@@ -31,6 +31,7 @@ from kdutils import (
     predict_logits,
     random_shift,
 )
+from kdutils.models import MaxNormLinear
 from kdutils.results import write_atomically
 
 LOG = RunLog("hinton-2015")
@@ -177,6 +178,57 @@ def store_logits(seed: int) -> None:
         write_atomically(path, save({"logits": logits.half()}))
 
 
+# --- labels and soft targets together ---
+
+# Rates to try for each weight of the labels beside a soft term of weight 1.
+RATES = {
+    0.0: (0.01, 0.02),
+    0.5: (0.015, 0.03),
+    3.0: (0.04, 0.08),
+    10.0: (0.05, 0.1),
+    30.0: (0.1,),
+}
+SEVERAL_SEEDS = (0.0, 10.0, 0.5)  # the weights that more seeds compare
+BOTH_SEEDS = range(100, 104)  # the first chooses the rate, all of them the weight
+
+
+def choose_both() -> None:
+    """The weight of the labels in the loss, and the rate that goes with it."""
+    train, val = mnist().train, mnist().val
+    teacher = partial(trained_teacher, CHOICE_SEEDS[0], train)
+
+    def errors(label_weight: float, lr: float, seed: int) -> int:
+        soft = SOFT | {"soft_weight": 1 / (1 + label_weight)}
+        settings = DISTILLED | {"lr": lr}
+        key = {"experiment": "choose both", "model": "distilled", "teacher": TEACHER}
+        key |= {"label_weight": label_weight, "seed": seed, **settings, **soft}
+        build = partial(student_of, teacher, seed, train, settings, soft)
+        record("val_errors", val, build, **key)
+        return LOG.runs(**key)[0]["val_errors"]
+
+    first, *others = BOTH_SEEDS
+    best = {
+        label_weight: min(rates, key=lambda lr: errors(label_weight, lr, first))
+        for label_weight, rates in RATES.items()
+    }
+    for seed in others:
+        for label_weight in SEVERAL_SEEDS:
+            errors(label_weight, best[label_weight], seed)
+
+
+def limit() -> None:
+    """The longest vector of incoming weights in each hidden layer of the teacher."""
+    seed = CHOICE_SEEDS[0]
+    with LOG.claim(experiment="limit", seed=seed, **TEACHER) as run:
+        if run:
+            teacher = trained_teacher(seed, mnist().train)
+            limited = [layer for layer in teacher if isinstance(layer, MaxNormLinear)]
+            run["limit"] = limited[0].max_norm
+            run["longest"] = [
+                layer.weight.norm(dim=1).max().item() for layer in limited
+            ]
+
+
 def width() -> None:
     """Which temperature for which width; each cell of the table at its best rate."""
     train, val, test = mnist().train, mnist().val, mnist().test
@@ -300,5 +352,12 @@ def main(experiments: dict[str, Callable[[], None]]) -> None:
 
 if __name__ == "__main__":
     main(
-        {"choose": choose, "faithful": faithful, "width": width, "omitted": omitted},
+        {
+            "choose": choose,
+            "faithful": faithful,
+            "choose-both": choose_both,
+            "limit": limit,
+            "width": width,
+            "omitted": omitted,
+        }
     )

@@ -37,6 +37,7 @@ from kdutils import (
     negative_log_likelihood,
     predict_logits,
     random_shift,
+    soften,
 )
 from kdutils.losses import unchecked_distillation_loss
 from kdutils.train import Loss
@@ -59,7 +60,7 @@ SHIFT = partial(random_shift, pixels=2)
 
 
 def rates_for(temperature: float) -> tuple[dict, ...]:
-    """High temperatures want smaller steps; the best must not lie at the edge."""
+    """High temperatures want smaller steps. Chapter 07 says who chose an end."""
     return RATES if temperature < 8 else SMALL_RATES
 
 
@@ -200,6 +201,26 @@ def smooth_loss(smoothing: float) -> Loss:
     return loss
 
 
+def class_means(
+    train_logits: Tensor, labels: Tensor, temperature: float, *, flat: bool
+) -> Tensor:
+    """Logits whose soft target at that temperature is the mean of the image's class.
+
+    Args:
+        train_logits: the teacher's, row by row those of one training image.
+        labels: of these images.
+        temperature: at which the student will learn.
+        flat: keep the mean probability of the label, and share the rest out evenly.
+    """
+    soft = soften(train_logits, temperature)
+    means = torch.stack([soft[labels == digit].mean(dim=0) for digit in range(10)])
+    if flat:
+        height = means.diag()[:, None]
+        rest = (1 - height) / (len(means) - 1)
+        means = torch.where(torch.eye(len(means), dtype=torch.bool), height, rest)
+    return temperature * means[labels].log()
+
+
 def learn(
     seed: int,
     train: Split,
@@ -330,6 +351,16 @@ def controls() -> None:
         return learn(seed, train, loss, lr=lr, beside=val_logits)
 
     compare("controls", shuffled, model="shuffled within each class", **SOFT)
+
+    def averaged(seed, lr, temperature, soft_weight, model):
+        train_logits, val_logits = logits("CNN", of(seed))
+        flat = model == "class mean, flat rest"
+        rows = class_means(train_logits, train.labels, temperature, flat=flat)
+        loss = soft_loss(rows, temperature, soft_weight)
+        return learn(seed, train, loss, lr=lr, beside=val_logits)
+
+    for model in ("class mean", "class mean, flat rest"):
+        compare("controls", averaged, model=model, **SOFT)
     half = SOFT | {"soft_weight": 0.5}
     compare("controls", on_teacher, model="distilled, half labels", **half)
     compare("controls", shuffled, model="shuffled over all images", **half)
@@ -501,8 +532,8 @@ def patience() -> None:
 
 
 def budget() -> None:
-    """The student on labels, given the arithmetic of teacher and distillation too."""
-    # 10 epochs of the CNN cost, in multiply–adds, as much as 120 of the student.
+    """The student on labels, given more epochs."""
+    # Teacher and distillation together cost the multiply–adds of some 190 epochs.
     for epochs in (20, 130):
         # The rate is chosen at the fewer epochs and kept, as in patience().
         chosen = [run["lr"] for run in LOG.runs(experiment="budget", stage="measure")]

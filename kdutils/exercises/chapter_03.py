@@ -46,10 +46,10 @@ def soft_loss(answer: object) -> str | None:
         ),
         "The student's raw logits went into `kl_div`. It expects log-probabilities: which function makes them from "
         "logits?": of(lambda q, p, s, t, T: F.kl_div(s / T, p.exp(), reduction="batchmean")),
-        "Only the teacher is softened; the student is at T = 1. Two answers can only be compared at one "
-        "temperature.": of(lambda q, p, s, t, T: kl(s.log_softmax(-1), p)),
-        "Only the student is softened; the teacher is at T = 1. Two answers can only be compared at one "
-        "temperature.": of(lambda q, p, s, t, T: kl(q, t.log_softmax(-1))),
+        "Only the teacher is softened; the student is at T = 1. It would learn the teacher's logits divided by T: "
+        "soften both alike.": of(lambda q, p, s, t, T: kl(s.log_softmax(-1), p)),
+        "Only the student is softened; the teacher is at T = 1. It would learn T times the teacher's logits: soften "
+        "both alike.": of(lambda q, p, s, t, T: kl(q, t.log_softmax(-1))),
         "This is the cross-entropy, H(P) too large, equation (3.4). Its gradient is right, but the loss is not zero "
         "for a student that equals its teacher.": of(lambda q, p, s, t, T: -(p.exp() * q).sum(-1).mean()),
         "The softmax runs over the batch: its rows do not add up to 1. Which dimension holds the classes?": (

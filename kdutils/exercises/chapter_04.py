@@ -35,16 +35,16 @@ def paired_gain(answer: object) -> str | None:
         return a[0] - b[0], a[1] - b[2], a[2] - b[1]
 
     one_group = (
-        "The interval treats the two lists as unrelated groups. They are pairs of one seed each, and share its luck: "
-        "take the difference in every pair first."
+        "The interval treats the two lists as unrelated groups. They are pairs of one seed each: take the difference "
+        "in every pair first."
     )
     wrong = {
         "The sign is turned round: labels minus the other, so that errors removed count as a gain.": (
             lambda labels, other: right(other, labels)
         ),
         one_group: unpaired,
-        "You added the variances of the two lists, as for unrelated groups. In a pair the luck of the seed drops out: "
-        "take the differences first.": added,
+        "You added the variances of the two lists, as for unrelated groups. In a pair the luck that both share drops "
+        "out: take the differences first.": added,
         "You subtracted the ends of two intervals. What scatters is the difference: compute it seed by seed, and one "
         "interval of it.": ends,
         "This is a share of the errors. The gain is asked for in errors.": lambda labels, other: tuple(

@@ -188,32 +188,30 @@ RATES = {
     10.0: (0.05, 0.1),
     30.0: (0.1,),
 }
-SEVERAL_SEEDS = (0.0, 10.0, 0.5)  # the weights that more seeds compare
-BOTH_SEEDS = range(100, 104)  # the first chooses the rate, all of them the weight
+# The weights that more seeds compare, each at the rate that the first seed chose.
+COMPARED = {0.0: range(101, 110), 10.0: range(101, 108), 0.5: range(101, 104)}
 
 
 def choose_both() -> None:
     """The weight of the labels in the loss, and the rate that goes with it."""
-    train, val = mnist().train, mnist().val
-    teacher = partial(trained_teacher, CHOICE_SEEDS[0], train)
+    train, val, first = mnist().train, mnist().val, CHOICE_SEEDS[0]
+    teacher = partial(trained_teacher, first, train)
 
-    def errors(label_weight: float, lr: float, seed: int) -> int:
+    def one(label_weight: float, lr: float, seed: int) -> list[dict]:
         soft = SOFT | {"soft_weight": 1 / (1 + label_weight)}
         settings = DISTILLED | {"lr": lr}
         key = {"experiment": "choose both", "model": "distilled", "teacher": TEACHER}
         key |= {"label_weight": label_weight, "seed": seed, **settings, **soft}
         build = partial(student_of, teacher, seed, train, settings, soft)
         record("val_errors", val, build, **key)
-        return LOG.runs(**key)[0]["val_errors"]
+        return LOG.runs(**key)  # empty while another process is at it
 
-    first, *others = BOTH_SEEDS
-    best = {
-        label_weight: min(rates, key=lambda lr: errors(label_weight, lr, first))
-        for label_weight, rates in RATES.items()
-    }
-    for seed in others:
-        for label_weight in SEVERAL_SEEDS:
-            errors(label_weight, best[label_weight], seed)
+    for label_weight, rates in RATES.items():
+        tried = [run for lr in rates for run in one(label_weight, lr, first)]
+        if len(tried) == len(rates):
+            best = min(tried, key=lambda run: run["val_errors"])
+            for seed in COMPARED.get(label_weight, ()):
+                one(label_weight, best["lr"], seed)
 
 
 def limit() -> None:

@@ -46,7 +46,7 @@ def find_chromium() -> "str | None":
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
-def library_loads(name: str) -> bool:
+def can_load(name: str) -> bool:
     """Whether a shared library of Linux is there; on other systems none of them is needed."""
     if sys.platform != "linux":
         return True
@@ -82,7 +82,7 @@ NEEDS = {
         macos="brew install --cask chromium",
     ),
     "libatomic": system_need(
-        lambda: library_loads("libatomic.so.1"),
+        lambda: can_load("libatomic.so.1"),
         "No libatomic.so.1 on this machine, with which Playwright starts a browser",
         "the built pages in a browser, and the PDF",
         debian="libatomic1",

@@ -12,8 +12,10 @@ from .evaluate import (
     agreement,
     count_errors,
     expected_calibration_error,
+    holm,
     mean_interval,
     negative_log_likelihood,
+    paired_p_value,
     predict_logits,
 )
 from .forward import call_model, next_token
@@ -80,6 +82,7 @@ __all__ = [
     "fit",
     "freeze",
     "hard_loss",
+    "holm",
     "jsd_loss",
     "kd_loss",
     "latency",
@@ -90,6 +93,7 @@ __all__ = [
     "mix_teachers",
     "negative_log_likelihood",
     "next_token",
+    "paired_p_value",
     "pick_device",
     "predict_logits",
     "random_flip",

@@ -193,6 +193,40 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     return Interval(mean, mean - half, mean + half)
 
 
+def paired_p_value(differences: Sequence[float]) -> float:
+    """Student's t test, two-sided: how often differences this far from 0 would come by luck if their mean were 0.
+
+    Args:
+        differences: one for each pair, such as the errors that two students of one seed differ by.
+
+    Raises:
+        ValueError: as for :func:`mean_interval`.
+    """
+    mean = mean_interval(differences).mean
+    spread = float(stats.sem(differences))
+    if spread == 0:
+        return float(mean == 0)
+    return float(2 * stats.t.sf(abs(mean) / spread, len(differences) - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of several comparisons, corrected together so that one false alarm among all is as rare as they say.
+
+    The smallest is multiplied by their number m, the next by m − 1, and so on; none becomes smaller than the one before
+    it, or larger than 1. From Holm 1979, *A simple sequentially rejective multiple test procedure*.
+
+    Raises:
+        ValueError: none at all, or numbers outside of [0, 1].
+    """
+    numbers = np.asarray(p_values, dtype=float)
+    if numbers.ndim != 1 or not len(numbers) or not ((numbers >= 0) & (numbers <= 1)).all():
+        raise ValueError(f"p_values must be numbers between 0 and 1, at least one, got {numbers.tolist()!r}")
+    order = np.argsort(numbers)
+    corrected = np.empty(len(numbers))
+    corrected[order] = np.minimum(np.maximum.accumulate(numbers[order] * np.arange(len(numbers), 0, -1)), 1)
+    return corrected.tolist()
+
+
 def _check_rows(logits: Tensor, labels: Tensor) -> None:
     if logits.dim() != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
         raise ValueError(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 from torchmetrics.classification import MulticlassCalibrationError
 
@@ -16,8 +17,10 @@ from kdutils import (
     agreement,
     count_errors,
     expected_calibration_error,
+    holm,
     mean_interval,
     negative_log_likelihood,
+    paired_p_value,
     predict_logits,
 )
 
@@ -188,3 +191,27 @@ def test_equal_values_give_an_interval_of_no_width():
 def test_a_bad_interval_is_refused(values, confidence, message):
     with pytest.raises(ValueError, match=message):
         mean_interval(values, confidence)
+
+
+@pytest.mark.parametrize("differences", [[3, -1, 4, 1, -5, 9], [1.0, 2.0], [0.5, -0.5], list(np.geomspace(1, 1e4, 30))])
+def test_p_value_equals_statsmodels(differences):
+    assert paired_p_value(differences) == pytest.approx(DescrStatsW(differences).ttest_mean(0)[1])
+
+
+def test_p_value_of_differences_that_are_all_the_same():
+    assert (paired_p_value([2, 2, 2]), paired_p_value([0, 0, 0])) == (0, 1)
+    with pytest.raises(ValueError, match="values must hold at least two numbers"):
+        paired_p_value([3])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 24])
+def test_holm_equals_statsmodels(count):
+    p_values = np.random.default_rng(count).uniform(size=count) ** 3
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+    assert holm([0.04, 0.04, 0.01]) == pytest.approx([0.08, 0.08, 0.03])
+
+
+@pytest.mark.parametrize("p_values", [[], [0.2, math.nan], [1.2], [[0.1, 0.2]]])
+def test_holm_refuses_what_are_no_p_values(p_values):
+    with pytest.raises(ValueError, match="p_values must be numbers between 0 and 1"):
+        holm(p_values)

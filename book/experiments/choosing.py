@@ -60,7 +60,7 @@ SHIFT = partial(random_shift, pixels=2)
 
 
 def rates_for(temperature: float) -> tuple[dict, ...]:
-    """High temperatures want smaller steps. Chapter 07 says who chose an end."""
+    """High temperatures want smaller steps. Chapter 7 says who chose an end."""
     return RATES if temperature < 8 else SMALL_RATES
 
 

@@ -86,11 +86,12 @@ def random_warp(
     to_x = [stretch_x * cos, tall * stretch_x * (slant * cos - sin), draws[4] * 2 * pixels / width]
     to_y = [stretch_y * sin / tall, stretch_y * (slant * sin + cos), draws[5] * 2 * pixels / height]
     steps = torch.stack([torch.stack(to_x, dim=1), torch.stack(to_y, dim=1)], dim=1)  # (N, 2, 3)
-    places = F.affine_grid(steps, list(images.shape), align_corners=False)
+    # Only the draws are made on the CPU, so that they are the same for every device.
+    places = F.affine_grid(steps.to(images.device), list(images.shape), align_corners=False)
     if elastic:
         pixel = torch.tensor([2 / width, 2 / height]).reshape(1, 2, 1, 1)
         bends = elastic * pixel * torch.randn(count, 2, 5, 5, generator=generator)
-        smooth = F.interpolate(bends, size=(height, width), mode="bicubic", align_corners=True)
+        smooth = F.interpolate(bends.to(images.device), size=(height, width), mode="bicubic", align_corners=True)
         places = places + smooth.permute(0, 2, 3, 1)
     # A place in half precision would be off by pixels, so that such images are sampled in single precision.
     fine = images.to(torch.promote_types(images.dtype, torch.float32))

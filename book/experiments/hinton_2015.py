@@ -13,11 +13,14 @@ other runs train on all 60,000 images and count errors on the test images.
 import sys
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import product
 
 import torch
+import torch.nn.functional as F
+from filelock import FileLock
 from runlog import RunLog
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
 from kdutils import (
     MLP,
@@ -27,6 +30,7 @@ from kdutils import (
     count_errors,
     distill,
     fit,
+    hard_loss,
     load_dataset,
     predict_logits,
     random_shift,
@@ -48,6 +52,28 @@ LABELS = {"lr": 0.2, "epochs": 30}
 DISTILLED = {"lr": 0.02, "epochs": 60}
 SOFT = {"temperature": 20.0, "soft_weight": 1.0}  # the temperature is the paper's
 WIDTH = {"epochs": 20}
+
+# Teachers that are regularised in other ways. "referred": the recipe to which the paper
+# refers, arXiv 1207.0580, in a fraction of its epochs. "smoothing": as in Müller,
+# Kornblith & Hinton 2019, arXiv 1906.02629, section 4.
+TEACHERS = {
+    "referred": {
+        "dropout": 0.5,
+        "input_dropout": 0.2,
+        "lr": 1.0,  # the paper's is 10, at which rectified units die in the first epoch
+        "epochs": 200,
+        "batch_size": 100,
+        "referred": True,
+    },
+    "dropout": TEACHER,
+    "smoothing": {
+        "dropout": 0.0,
+        "input_dropout": 0.0,
+        "lr": 0.1,
+        "epochs": 100,
+        "label_smoothing": 0.1,
+    },
+}
 
 WIDTHS = (30, 100, 300, 800)
 TEMPERATURES = (1.0, 2.0, 2.5, 4.0, 8.0, 20.0)
@@ -73,18 +99,62 @@ def only(split: Split, classes: tuple[int, ...]) -> Split:
 
 
 def trained_teacher(seed: int, train: Split, settings: dict = TEACHER) -> MLP:
-    """2×1200 units, dropout and short weights (arXiv 1207.0580), on shifted images."""
-    name = "-".join(map(str, ("teacher", seed, len(train), *settings.values())))
+    """2×1200 units, on images that are shifted by up to two pixels."""
+    name = teacher_name(seed, train, settings)
     settings = dict(settings)
     rates = {key: settings.pop(key) for key in ("dropout", "input_dropout")}
-    config = TrainConfig(seed=seed, progress=True, **FAST, **settings)
+    smoothing = settings.pop("label_smoothing", 0.0)
+    referred = settings.pop("referred", False)
+    whole = settings.pop("whole", settings["epochs"])  # the run that these epochs begin
+    config = TrainConfig(seed=seed, progress=True, **FAST | settings)
 
     def build() -> MLP:
         torch.manual_seed(seed)
-        return MLP((1200, 1200), **rates, max_norm=15**0.5)
+        network = MLP((1200, 1200), **rates, max_norm=15**0.5)
+        if referred:
+            for layer in network:
+                if isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=0.01)
+                    nn.init.zeros_(layer.bias)
+        return network
 
+    def smoothed(logits: Tensor, batch) -> Tensor:
+        return F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
+
+    how = {"loss": smoothed if smoothing else hard_loss}
+    if referred:
+        steps = whole * -(-len(train) // config.batch_size)
+        how["optimizer"] = partial(GrowingMomentum, steps=steps)
+        share = config.epochs / whole
+        how["schedule"] = lambda done: 0.998 ** (3000 * share * done)
     shift = partial(random_shift, pixels=2)
-    return LOG.kept(name, build, train, None, config, augment=shift)
+    return LOG.kept(name, build, train, None, config, augment=shift, **how)
+
+
+def teacher_name(seed: int, train: Split, settings: dict) -> str:
+    """What a teacher's file is called."""
+    return "-".join(map(str, ("teacher", seed, len(train), *settings.values())))
+
+
+class GrowingMomentum(torch.optim.SGD):
+    """Gradients averaged over a time that grows, as in arXiv 1207.0580, appendix A.
+
+    The momentum p grows from 0.5 to 0.99 in the first sixth of the ``steps``, and the
+    gradient counts 1 − p. The paper's rise takes 500 epochs; figures there go to 3,000.
+    """
+
+    def __init__(self, parameters, lr: float, weight_decay: float, steps: int):
+        super().__init__(parameters, lr, momentum=0.5, dampening=0.5)
+        for group in self.param_groups:
+            group |= {"taken": 0, "rise": steps / 6}  # kept in checkpoints
+
+    def step(self, closure: Callable | None = None) -> Tensor | None:
+        """One step, at the momentum of its place in the run."""
+        for group in self.param_groups:
+            p = min(0.99, 0.5 + 0.49 * group["taken"] / group["rise"])
+            group["momentum"] = group["dampening"] = p
+            group["taken"] += 1
+        return super().step(closure)
 
 
 def student_of_labels(seed: int, train: Split, settings: dict, units=800) -> MLP:
@@ -178,53 +248,148 @@ def store_logits(seed: int) -> None:
         write_atomically(path, save({"logits": logits.half()}))
 
 
-# --- labels and soft targets together ---
+# --- labels and soft targets together, from teachers of three kinds ---
 
 # Rates to try for each weight of the labels beside a soft term of weight 1.
 RATES = {
-    0.0: (0.01, 0.02),
+    0.0: (0.01, 0.02, 0.04),
     0.5: (0.015, 0.03),
-    3.0: (0.04, 0.08),
-    10.0: (0.05, 0.1),
-    30.0: (0.1,),
+    10.0: (0.05, 0.1, 0.2),
+    40.0: (0.1, 0.2),
+    400.0: (0.1, 0.2, 0.4),
 }
-# The weights that more seeds compare, each at the rate that the first seed chose.
-COMPARED = {0.0: range(101, 110), 10.0: range(101, 108), 0.5: range(101, 104)}
+# The first of CHOICE_SEEDS chooses among the rates, these among the weights.
+MORE_CHOICE_SEEDS = range(101, 106)
+
+
+def teachers() -> None:
+    """Teachers of each kind: three to choose with, three for the final students."""
+    seeds = (*CHOICE_SEEDS, *TEACHER_SEEDS)
+    wanted = [(kind, TEACHERS[kind], seed) for kind in TEACHERS for seed in seeds]
+    faster = TEACHERS["referred"] | {"lr": 2.0}
+    for kind, settings, seed in [("referred", faster, CHOICE_SEEDS[0]), *wanted]:
+        chooses = seed in CHOICE_SEEDS
+        train = mnist().train if chooses else all_train()
+        with LOG.claim(experiment="teachers", kind=kind, seed=seed, **settings) as run:
+            if run:
+                network = trained_teacher(seed, train, settings)
+                logits = predict_logits(network, train.images)
+                run["train_errors"] = int((logits.argmax(1) != train.labels).sum())
+                run["confidence"] = logits.softmax(1).amax(1).mean().item()
+                hidden = [part for part in network if isinstance(part, MaxNormLinear)]
+                run["longest"] = [
+                    part.weight.norm(dim=1).max().item() for part in hidden
+                ]
+                counted = "val_errors" if chooses else "test_errors"
+                held_out = mnist().val if chooses else mnist().test
+                run[counted] = count_errors(network, held_out)
+
+
+def referred_rates() -> None:
+    """How the first two epochs of the referred recipe go from a higher rate."""
+    train, val, seed = mnist().train, mnist().val, CHOICE_SEEDS[0]
+    for lr in (1.0, 3.0, 10.0):
+        settings = TEACHERS["referred"] | {"lr": lr, "epochs": 2, "whole": 200}
+        key = {"experiment": "referred rates", "seed": seed, **settings}
+        build = partial(trained_teacher, seed, train, settings)
+        record("val_errors", val, build, **key)
+
+
+def weighed(label_weight: float, lr: float) -> tuple[dict, dict]:
+    """Settings of a student whose soft term weighs 1 and whose labels weigh this."""
+    soft = SOFT | {"soft_weight": 1 / (1 + label_weight)}
+    return DISTILLED | {"lr": lr}, soft
+
+
+def try_both(kind: str, label_weight: float, lr: float, seed: int) -> int | None:
+    """Validation errors of one student; None while another process is at it."""
+    settings, soft = weighed(label_weight, lr)
+    of = CHOICE_SEEDS[seed % len(CHOICE_SEEDS)]
+    key = {"experiment": "choose both", "kind": kind, "label_weight": label_weight}
+    key |= {"seed": seed, "teacher": TEACHERS[kind], "teacher_seed": of}
+    key |= {**settings, **soft}
+    teacher = partial(trained_teacher, of, mnist().train, TEACHERS[kind])
+    build = partial(student_of, teacher, seed, mnist().train, settings, soft)
+    record("val_errors", mnist().val, build, **key)
+    return next((run["val_errors"] for run in LOG.runs(**key)), None)
+
+
+def best_rate(kind: str, label_weight: float) -> float | None:
+    """The rate that the first seed chose; None while a run is missing."""
+    tried = {
+        lr: try_both(kind, label_weight, lr, CHOICE_SEEDS[0])
+        for lr in RATES[label_weight]
+    }
+    return None if None in tried.values() else min(tried, key=tried.get)
 
 
 def choose_both() -> None:
     """The weight of the labels in the loss, and the rate that goes with it."""
-    train, val, first = mnist().train, mnist().val, CHOICE_SEEDS[0]
-    teacher = partial(trained_teacher, first, train)
-
-    def one(label_weight: float, lr: float, seed: int) -> list[dict]:
-        soft = SOFT | {"soft_weight": 1 / (1 + label_weight)}
-        settings = DISTILLED | {"lr": lr}
-        key = {"experiment": "choose both", "model": "distilled", "teacher": TEACHER}
-        key |= {"label_weight": label_weight, "seed": seed, **settings, **soft}
-        build = partial(student_of, teacher, seed, train, settings, soft)
-        record("val_errors", val, build, **key)
-        return LOG.runs(**key)  # empty while another process is at it
-
-    for label_weight, rates in RATES.items():
-        tried = [run for lr in rates for run in one(label_weight, lr, first)]
-        if len(tried) == len(rates):
-            best = min(tried, key=lambda run: run["val_errors"])
-            for seed in COMPARED.get(label_weight, ()):
-                one(label_weight, best["lr"], seed)
+    for kind in TEACHERS:
+        for label_weight in RATES:
+            best_rate(kind, label_weight)
+    for kind in TEACHERS:
+        for label_weight in RATES:
+            lr = best_rate(kind, label_weight)
+            if lr is not None:
+                for seed in MORE_CHOICE_SEEDS:
+                    try_both(kind, label_weight, lr, seed)
 
 
-def limit() -> None:
-    """The longest vector of incoming weights in each hidden layer of the teacher."""
-    seed = CHOICE_SEEDS[0]
-    with LOG.claim(experiment="limit", seed=seed, **TEACHER) as run:
-        if run:
-            teacher = trained_teacher(seed, mnist().train)
-            limited = [layer for layer in teacher if isinstance(layer, MaxNormLinear)]
-            run["limit"] = limited[0].max_norm
-            run["longest"] = [
-                layer.weight.norm(dim=1).max().item() for layer in limited
-            ]
+def both() -> None:
+    """Ten students with labels in their loss, and ten without, on the test set.
+
+    Their teachers are of the kind whose students made the fewest validation errors. So
+    did the weight of the labels, among those above 0.
+    """
+    train, test, kind = all_train(), mnist().test, "dropout"
+    chosen = chosen_weight(kind)
+    if chosen is None:
+        return  # another process is at a choice and will go on with it
+    for seed, label_weight in product(STUDENT_SEEDS, (0.0, chosen)):
+        settings, soft = weighed(label_weight, best_rate(kind, label_weight))
+        of = TEACHER_SEEDS[seed % len(TEACHER_SEEDS)]
+        key = {"experiment": "both", "kind": kind, "label_weight": label_weight}
+        key |= {"seed": seed, "teacher": TEACHERS[kind], "teacher_seed": of}
+        with LOG.claim(**key, **settings, **soft) as run:
+            if run:
+                logits = kept_logits(of, train, TEACHERS[kind])
+                torch.manual_seed(seed)
+                student = MLP((800, 800))
+                config = TrainConfig(seed=seed, **FAST | settings)
+                answers = {"teacher_logits": logits, **soft}
+                distill(student, None, train, None, config, **answers)
+                run["test_errors"] = count_errors(student, test)
+
+
+def kept_logits(seed: int, train: Split, settings: dict) -> Tensor:
+    """A teacher's logits, in half precision from the scratch folder.
+
+    They are a ninth of the teacher itself, and all that a student needs of it.
+    """
+    path = LOG.scratch / f"logits-{teacher_name(seed, train, settings)}.safetensors"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            teacher = trained_teacher(seed, train, settings)
+            logits = predict_logits(teacher, train.images).half()
+            write_atomically(path, save({"logits": logits}))
+    return load_file(path)["logits"].float()
+
+
+def chosen_weight(kind: str) -> float | None:
+    """Above 0, with the fewest validation errors; None while a run is missing."""
+    means = {}
+    for label_weight in RATES:
+        lr = best_rate(kind, label_weight)
+        tried = [
+            None if lr is None else try_both(kind, label_weight, lr, seed)
+            for seed in MORE_CHOICE_SEEDS
+        ]
+        if None in tried:
+            return None
+        means[label_weight] = sum(tried) / len(tried)
+    del means[0.0]
+    return min(means, key=means.get)
 
 
 def width() -> None:
@@ -353,8 +518,10 @@ if __name__ == "__main__":
         {
             "choose": choose,
             "faithful": faithful,
+            "teachers": teachers,
+            "referred-rates": referred_rates,
             "choose-both": choose_both,
-            "limit": limit,
+            "both": both,
             "width": width,
             "omitted": omitted,
         }

@@ -60,7 +60,7 @@ TEACHERS = {
     "referred": {
         "dropout": 0.5,
         "input_dropout": 0.2,
-        "lr": 1.0,  # the paper's is 10, at which rectified units die in the first epoch
+        "lr": 1.0,  # the paper's is 10; from there this network does not learn
         "epochs": 200,
         "batch_size": 100,
         "referred": True,
@@ -140,7 +140,7 @@ class GrowingMomentum(torch.optim.SGD):
     """Gradients averaged over a time that grows, as in arXiv 1207.0580, appendix A.
 
     The momentum p grows from 0.5 to 0.99 in the first sixth of the ``steps``, and the
-    gradient counts 1 − p. The paper's rise takes 500 epochs; figures there go to 3,000.
+    gradient counts 1 − p. In full, the rise takes 500 of 3,000 epochs.
     """
 
     def __init__(self, parameters, lr: float, weight_decay: float, steps: int):

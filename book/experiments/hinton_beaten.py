@@ -117,9 +117,9 @@ def member(seed: int, train: Split) -> ConvNet:
     return LOG.kept(name, build, train, None, config, augment=warp)
 
 
-def teacher(train: Split) -> Ensemble:
-    """The mean of several networks' logits."""
-    seeds = MEMBER_SEEDS if len(train) == len(all_train()) else CHOICE_MEMBERS
+def teacher(train: Split, choosing: tuple[int, ...] = CHOICE_MEMBERS) -> Ensemble:
+    """The mean of several networks' logits; ``choosing`` are those of the choices."""
+    seeds = MEMBER_SEEDS if len(train) == len(all_train()) else choosing
     return Ensemble([member(seed, train) for seed in seeds])
 
 
@@ -164,6 +164,18 @@ def student(
     torch.manual_seed(seed)
     network = build()
     config = TrainConfig(epochs=passes, lr=lr, seed=seed, **FAST)
+    learn(network, shown, config, teacher_logits, temperature)
+    return network
+
+
+def learn(
+    network: nn.Module,
+    shown: Split,
+    config: TrainConfig,
+    teacher_logits: Tensor,
+    temperature: float | None,
+) -> None:
+    """Train it in place: on soft targets or, without T, on labels."""
     if temperature is None:
         fit(network, shown, None, config)
     else:
@@ -172,7 +184,6 @@ def student(
             return kd_loss(logits, teacher_logits[batch.index], temperature)
 
         fit(network, shown, None, config, loss=soft_loss)
-    return network
 
 
 # --- choices, on validation ---
@@ -185,15 +196,28 @@ def choose() -> None:
     choose_smallest()
 
 
-def choose_teacher() -> None:
-    """The teacher of all choices."""
-    train, val = mnist().train, mnist().val
-    for seed in CHOICE_MEMBERS:
-        this = {"experiment": "choose beaten", "model": "member", "seed": seed}
-        record("val_errors", val, partial(member, seed, train), **this, **MEMBER)
-    this = {"experiment": "choose beaten", "model": "ensemble"}
-    this |= {"members": list(CHOICE_MEMBERS)}
-    record("val_errors", val, partial(teacher, train), **this, **MEMBER)
+def choose_teacher(
+    experiment: str = "choose beaten", members: tuple[int, ...] = CHOICE_MEMBERS
+) -> None:
+    """The errors on validation of the teacher of all choices."""
+    count_teacher(experiment, members, mnist().train, mnist().val, "val_errors")
+
+
+def count_teacher(
+    experiment: str,
+    members: tuple[int, ...],
+    train: Split,
+    held_out: Split,
+    counted: str,
+) -> None:
+    """The errors of a teacher, and of each of its networks."""
+    this = {"experiment": experiment, **MEMBER}
+    for seed in members:
+        build = partial(member, seed, train)
+        record(counted, held_out, build, model="member", seed=seed, **this)
+    build = partial(teacher, train, members)
+    named = {"model": "ensemble", "members": list(members)}
+    record(counted, held_out, build, **named, **this)
 
 
 def choose_student() -> None:
@@ -231,12 +255,7 @@ def try_out(model: str, build: Callable[[], nn.Module], trials: list[dict]) -> N
 
 def beaten() -> None:
     """The teacher, and Hinton's student taught by it."""
-    train, test = all_train(), mnist().test
-    for seed in MEMBER_SEEDS:
-        this = {"experiment": "beaten", "model": "member", "seed": seed}
-        record("test_errors", test, partial(member, seed, train), **this, **MEMBER)
-    this = {"experiment": "beaten", "model": "ensemble", "members": list(MEMBER_SEEDS)}
-    record("test_errors", test, partial(teacher, train), **this, **MEMBER)
+    count_teacher("beaten", MEMBER_SEEDS, all_train(), mnist().test, "test_errors")
     for seed in SEEDS:
         this = {"experiment": "beaten", "seed": seed}
         network_run(MLP, model="distilled", **this, **STUDENT)
@@ -259,14 +278,21 @@ def network_run(build: Callable[[], nn.Module], **settings) -> None:
         if run:
             how = {name: settings[name] for name in STUDENT}
             network = student(build, settings["seed"], all_train(), **how)
-            run["parameters"] = count_parameters(network)
-            run["multiply_adds"] = count_multiply_adds(network)
-            run["test_errors"] = count_errors(network, mnist().test)
+            run |= size_and_errors(network)
             # Hinton's student has megabytes; only the smallest network is kept.
             first = settings["model"] == "distilled" and settings["seed"] == 0
             if first and settings.get("stages") == SMALLEST:
                 path = LOG.path.with_name("hinton-2015-smallest.safetensors")
                 save_model(path, network, run=run)
+
+
+def size_and_errors(network: nn.Module) -> dict[str, int]:
+    """Its parameters, multiply–adds for an image, and errors on the test images."""
+    return {
+        "parameters": count_parameters(network),
+        "multiply_adds": count_multiply_adds(network),
+        "test_errors": count_errors(network, mnist().test),
+    }
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@
 As hinton_beaten.py, but for this: the teacher of the choices has as many networks as
 the final one, the views are stored in bytes, and what is tried for soft targets is
 tried for labels too, with two seeds each. Results go to the same record, as "choose
-views", "views" and "smallest views". The choices were made on a GPU, with fifteen
-processes at a time; on two CPU cores they take more than a day.
+views", "views" and "smallest views". The choices were made on a GPU, by fifteen
+processes at a time; on two CPU cores all of it takes many hours.
 """
 
 from collections.abc import Callable
@@ -17,22 +17,26 @@ from itertools import product
 import torch
 from filelock import FileLock
 from hinton_2015 import CHOICE_SEEDS, FAST, LOG, all_train, main, mnist, record
-from hinton_beaten import MEMBER, MEMBER_SEEDS, VIEWS, digest_of, member
+from hinton_beaten import (
+    MEMBER,
+    MEMBER_SEEDS,
+    VIEWS,
+    choose_teacher,
+    count_teacher,
+    digest_of,
+    learn,
+    size_and_errors,
+    teacher,
+)
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from kdutils import (
     MLP,
     ConvNet,
-    Ensemble,
     Split,
     TrainConfig,
     cache_logits,
-    count_errors,
-    count_multiply_adds,
-    count_parameters,
-    fit,
-    kd_loss,
     pick_device,
     random_warp,
 )
@@ -70,12 +74,6 @@ TINY_STAGES = (
 
 
 # --- teacher and transfer set ---
-
-
-def teacher(train: Split) -> Ensemble:
-    """The mean of several networks' logits."""
-    seeds = MEMBER_SEEDS if len(train) == len(all_train()) else CHOICE_MEMBERS
-    return Ensemble([member(seed, train) for seed in seeds])
 
 
 class FromBytes(nn.Module):
@@ -116,7 +114,8 @@ def answers(rows: Tensor, train: Split, views: str, copy: int) -> Tensor:
     )
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            answering = nn.Sequential(FromBytes(), teacher(train.to("cpu"))).to(device)
+            members = teacher(train.to("cpu"), CHOICE_MEMBERS)
+            answering = nn.Sequential(FromBytes(), members).to(device)
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 logits = cache_logits(answering, rows).half()
             write_atomically(path, save({"logits": logits.cpu()}))
@@ -141,29 +140,11 @@ def student(
     settings = FAST | {"lr": lr, "batch_size": batch_size}
     config = TrainConfig(epochs=passes, seed=seed, **settings)
     learner = nn.Sequential(FromBytes(), network)
-    if temperature is None:
-        fit(learner, shown, None, config)
-    else:
-
-        def soft_loss(logits, batch):
-            return kd_loss(logits, teacher_logits[batch.index], temperature)
-
-        fit(learner, shown, None, config, loss=soft_loss)
+    learn(learner, shown, config, teacher_logits, temperature)
     return network
 
 
 # --- choices, on validation ---
-
-
-def choose_teacher() -> None:
-    """The teacher of all choices."""
-    train, val = mnist().train, mnist().val
-    for seed in CHOICE_MEMBERS:
-        this = {"experiment": "choose views", "model": "member", "seed": seed}
-        record("val_errors", val, partial(member, seed, train), **this, **MEMBER)
-    this = {"experiment": "choose views", "model": "ensemble"}
-    this |= {"members": list(CHOICE_MEMBERS)}
-    record("val_errors", val, partial(teacher, train), **this, **MEMBER)
 
 
 def student_trials() -> list[dict]:
@@ -235,12 +216,7 @@ def best_stages() -> list | None:
 
 def views() -> None:
     """The teacher, and Hinton's student taught by it and by the labels."""
-    train, test = all_train(), mnist().test
-    for seed in MEMBER_SEEDS:
-        this = {"experiment": "views", "model": "member", "seed": seed}
-        record("test_errors", test, partial(member, seed, train), **this, **MEMBER)
-    this = {"experiment": "views", "model": "ensemble", "members": list(MEMBER_SEEDS)}
-    record("test_errors", test, partial(teacher, train), **this, **MEMBER)
+    count_teacher("views", MEMBER_SEEDS, all_train(), mnist().test, "test_errors")
     for seed in SEEDS:
         for model, how in best_of_each("student", student_trials()).items():
             network_run(MLP, experiment="views", model=model, seed=seed, **how)
@@ -270,15 +246,13 @@ def network_run(build: Callable[[], nn.Module], **settings) -> None:
         if run:
             how = {name: settings[name] for name in STUDENT}
             network = student(build, settings["seed"], all_train(), **how)
-            run["parameters"] = count_parameters(network)
-            run["multiply_adds"] = count_multiply_adds(network)
-            run["test_errors"] = count_errors(network, mnist().test)
+            run |= size_and_errors(network)
 
 
 if __name__ == "__main__":
     main(
         {
-            "choose-teacher": choose_teacher,
+            "choose-teacher": partial(choose_teacher, "choose views", CHOICE_MEMBERS),
             "choose-student": choose_student,
             "choose-smallest": choose_smallest,
             "views": views,

@@ -453,20 +453,22 @@ def noise() -> None:
 
     def student(seed, lr, noise, model, **option):
         train, beside = noisy(of(seed), noise), None
-        if model == "labels":
+        augment = SHIFT if model == "labels, shifted" else None
+        if model.startswith("labels"):
             loss = hard_loss
         elif model == "label smoothing":
             loss = smooth_loss(**option)
         else:
             train_logits, beside = logits_of(teacher_of_noise(of(seed), noise))
             loss = soft_loss(train_logits, **(SOFT | option))
-        return learn(seed, train, loss, lr=lr, beside=beside)
+        return learn(seed, train, loss, lr=lr, beside=beside, augment=augment)
 
     rates = [{"lr": lr} for lr in (0.02, 0.05, 0.1, 0.2)]
     smoothings = [a | {"smoothing": s} for a, s in product(rates, (0.1, 0.4))]
     for share in (0.2, 0.4, 0.6):
         few = FEW | {"noise": share}
         compare("noise", student, rates, model="labels", **few)
+        compare("noise", student, rates, model="labels, shifted", **few)
         compare("noise", student, smoothings, model="label smoothing", **few)
         compare("noise", student, rates, model="distilled", **few)
         half = {"soft_weight": 0.5}

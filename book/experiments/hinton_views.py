@@ -148,11 +148,14 @@ def student(
 
 
 def student_trials() -> list[dict]:
-    """What is tried for Hinton's student: the same for soft targets and for labels."""
-    both = [STUDENT | {"lr": lr} for lr in (0.2, 0.1, 0.4)]
-    both += [STUDENT | {"passes": 8}]
-    trials = [STUDENT | {"temperature": T} for T in (1.0, 4.0)]
-    trials += [how | {"temperature": T} for T in (2.0, None) for how in both]
+    """What is tried for Hinton's student: the same rates and passes on each side."""
+    rates = [STUDENT | {"lr": lr} for lr in (0.2, 0.1, 0.05)]
+    more = [STUDENT | {"lr": lr, "passes": 8} for lr in (0.2, 0.1)]
+    trials = [how | {"temperature": T} for T in (1.0, None) for how in rates]
+    trials += [how | {"temperature": T} for T in (2.0, None) for how in rates + more]
+    trials += [STUDENT | {"lr": 0.1, "passes": 8, "temperature": 1.0}]
+    trials += [STUDENT | {"lr": 0.4, "temperature": T} for T in (2.0, None)]
+    trials += [STUDENT | {"temperature": 4.0}]
     # As many steps with fewer views: what do more views bring, and what more steps?
     fewer = [{"copies": 36, "passes": 12}, {"copies": 12, "passes": 36}]
     return trials + [
@@ -162,10 +165,12 @@ def student_trials() -> list[dict]:
 
 def tiny_trials() -> list[dict]:
     """What is tried for the networks of few parameters, likewise."""
-    both = [TINY | {"lr": lr} for lr in (0.1, 0.05, 0.2)]
-    both += [TINY | {"passes": 4}, TINY | {"views": "mild"}]
-    trials = [TINY | {"temperature": T} for T in (1.0, 4.0)]
-    return trials + [how | {"temperature": T} for how in both for T in (2.0, None)]
+    trials = [TINY | {"temperature": T} for T in (2.0, 4.0)]
+    return trials + [
+        TINY | {"temperature": T, "lr": lr}
+        for T in (1.0, None)
+        for lr in (0.1, 0.05, 0.2)
+    ]
 
 
 def choose_student() -> None:

@@ -2,7 +2,7 @@
 # the PDF need beside them stands in tools/needs.py.
 PYTHON ?= python3
 UV_VERSION := 0.13.9
-TORCHDISTILL_VERSION := 1.1.5
+TORCHDISTILL_VERSION := 1.1.4
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -61,7 +61,7 @@ experiments: $(READY)  ## do the long runs in book/experiments again, one after 
 	set -e; for script in $(EXPERIMENTS); do echo "== $$script"; $(PY) "$$script"; done
 
 # torchdistill is needed for nothing else; what it needs itself is in the environment.
-bench: $(READY)  ## time an epoch written in four ways, and measure memory at a large vocabulary (needs 20 GB)
+bench: $(READY)  ## time an epoch written in nine ways, and measure memory at a large vocabulary (needs 20 GB)
 	uv pip install --python $(PY) --no-deps torchdistill==$(TORCHDISTILL_VERSION)
 	$(PY) book/experiments/bench_training.py
 	$(PY) book/experiments/bench_chunked.py

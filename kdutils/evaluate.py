@@ -34,7 +34,7 @@ def model_device(model: nn.Module) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def predict_logits(model: nn.Module, inputs: Tensor | dict[str, Tensor], batch_size: int = 1000) -> Tensor:
+def predict_logits(model: nn.Module, inputs: Tensor | dict[str, Tensor], batch_size: int = 250) -> Tensor:
     """Logits ``(N, …, C)`` of ``inputs`` ``(N, …)``, in eval mode and without gradients.
 
     The model keeps its device and its mode. The logits come back on the device of ``inputs``, in one tensor: for a
@@ -43,7 +43,7 @@ def predict_logits(model: nn.Module, inputs: Tensor | dict[str, Tensor], batch_s
     Args:
         model: any network that :func:`~kdutils.forward.call_model` can call.
         inputs: a tensor, or a dictionary of tensors.
-        batch_size: examples in one call of the model.
+        batch_size: examples in one call of the model. Few, so that what its layers compute stays small.
     """
     count = len(first_tensor(inputs))
     if count == 0:

@@ -111,7 +111,7 @@ def train(model: nn.Module, run: Run, config: TrainConfig, history: History) -> 
                     parts = run.loss(logits, batch)
                     optimizer.zero_grad()
                     scaler.scale(parts.total if isinstance(parts, LossParts) else parts).backward()
-                    weight = None
+                    weight = None  # of this process in the mean over all; one alone need not count its examples
                     if processes.count > 1:
                         weight = average_gradients(model.parameters(), _size(batch), processes)
                     if config.clip is not None:

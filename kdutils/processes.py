@@ -95,7 +95,7 @@ def add_up(tensor: Tensor, processes: Processes) -> Tensor:
     return tensor
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], size: Tensor, processes: Processes) -> Tensor | None:
+def average_gradients(parameters: Iterable[nn.Parameter], size: Tensor, processes: Processes) -> Tensor:
     """Replace each gradient by the mean over the processes, weighted by how much each one's loss is a mean over.
 
     A mean of the processes' means would be wrong where their shares differ.
@@ -106,10 +106,8 @@ def average_gradients(parameters: Iterable[nn.Parameter], size: Tensor, processe
             them counts.
 
     Returns:
-        This process's weight in the mean, times the number of processes: about 1. None where there is one process.
+        This process's weight in the mean, times the number of processes: about 1.
     """
-    if processes.count == 1:
-        return None
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     size = size.reshape(1).to(gradients[0].device, torch.float32)  # half precision cannot count to 2049
     # One message for all: many small ones wait for each other.

@@ -25,7 +25,10 @@ memory are measured apart:
             of torchdistill only the first way, and kdutils three times.
 
 All that is compared comes from one run on one machine; so nothing is resumed, and the
-results are written when all are there, to book/results/bench-training.json.
+results are written when all are there, to book/results/bench-training.json. What `fit`
+reaches of the peak stands alone: in the stored record it was measured again, with
+
+    python book/experiments/bench_training.py peak
 """
 
 import ctypes

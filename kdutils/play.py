@@ -84,8 +84,8 @@ def play_loss(
     divergence = float((p * np.log(p / q)).sum())
     figure, axis = plt.subplots(figsize=(5.5, 2.6))
     places = np.arange(len(classes))
-    axis.bar(places - 0.18, p, width=0.34, color=plots.BLUE, label="teacher P")
-    axis.bar(places + 0.18, q, width=0.34, color=plots.ORANGE, label="student Q")
+    axis.bar(places - 0.18, p, width=0.34, color=plots.TEACHER, label="teacher P")
+    axis.bar(places + 0.18, q, width=0.34, color=plots.DISTILLED, label="student Q")
     for place, start, push in zip(places, q, p - q, strict=True):
         if abs(push) > 0.01:
             axis.annotate(

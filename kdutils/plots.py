@@ -1,10 +1,13 @@
 """The book's figures. Everything here takes arrays or a History; nothing here trains."""
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
@@ -21,7 +24,12 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#56b4e9",
     "#666666",
 )
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
+# What a colour means, in every chapter and in the figures to play with. Controls, and whatever has no meaning of its
+# own, get the others.
+TEACHER, LABELS, DISTILLED = GREEN, ORANGE, BLUE
+MEANING = {"teacher": TEACHER, "labels": LABELS, "distilled": DISTILLED, "soft": DISTILLED}
+GAIN, HARM = BLUE, RED  # fewer errors than what is compared with, and more
+OTHERS = (PURPLE, SKY, RED, GREY, "black")
 
 
 def use_book_style() -> None:
@@ -32,7 +40,7 @@ def use_book_style() -> None:
             "figure.dpi": 110,
             "figure.facecolor": "white",
             "figure.constrained_layout.use": True,
-            "axes.prop_cycle": plt.cycler(color=COLOURS),
+            "axes.prop_cycle": plt.cycler(color=OTHERS),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
@@ -43,6 +51,29 @@ def use_book_style() -> None:
             "image.cmap": "gray_r",
         }
     )
+
+
+def colours_of(names: Iterable[str]) -> dict[str, tuple[float, float, float]]:
+    """A colour for each name, by the first of the words *teacher*, *labels*, *distilled* and *soft* in it.
+
+    Names of one meaning get its full colour, a darker and a paler one, in this order and again; names without any get
+    colours that mean nothing.
+    """
+    found, counts = {}, Counter()
+    for name in dict.fromkeys(names):
+        word = re.search(rf"\b({'|'.join(MEANING)})\b", name)
+        meant = MEANING[word[0]] if word else None
+        place = counts[meant]
+        counts[meant] += 1
+        found[name] = shade(meant, (0.0, -0.45, 0.45)[place % 3]) if meant else to_rgb(OTHERS[place % len(OTHERS)])
+    return found
+
+
+def shade(colour: str, towards_white: float) -> tuple[float, float, float]:
+    """The colour mixed with white, or with black where the share is negative."""
+    end = 1.0 if towards_white > 0 else 0.0
+    share = abs(towards_white)
+    return tuple((1 - share) * part + share * end for part in to_rgb(colour))
 
 
 def plot_images(images: Sequence, titles: Sequence[str] = (), *, columns: int = 10) -> Figure:
@@ -81,8 +112,8 @@ def plot_images(images: Sequence, titles: Sequence[str] = (), *, columns: int = 
 plot_digits = plot_images  # the name by which the first chapters know it
 
 
-def plot_probabilities(axis: Axes, probabilities: Sequence[float], *, colour: str = BLUE, title: str = "") -> None:
-    """One soft target as bars, a bar per class; the vertical axis always runs from 0 to 1."""
+def plot_probabilities(axis: Axes, probabilities: Sequence[float], *, colour: str = TEACHER, title: str = "") -> None:
+    """One soft target as bars, a bar per class, by default a teacher's; the vertical axis always runs from 0 to 1."""
     values = np.asarray(probabilities)
     axis.bar(np.arange(len(values)), values, color=colour)
     axis.set(xticks=np.arange(len(values)), ylim=(0, 1), title=title, xlabel="class", ylabel="probability")
@@ -90,8 +121,9 @@ def plot_probabilities(axis: Axes, probabilities: Sequence[float], *, colour: st
 
 def plot_intervals(axis: Axes, intervals: dict[str, Interval], points: dict[str, Sequence[float]]) -> None:
     """A row per name: its mean and interval, and every single measurement behind it as a small dot."""
+    colours = colours_of(intervals)
     for row, (name, interval) in enumerate(intervals.items()):
-        colour = COLOURS[row % len(COLOURS)]
+        colour = colours[name]
         measured = np.asarray(points[name], dtype=float)
         axis.plot(measured, np.full(len(measured), row - 0.18), ".", color=colour, alpha=0.6)
         half = [[interval.mean - interval.low], [interval.high - interval.mean]]
@@ -111,15 +143,20 @@ def plot_matrix(
 ) -> None:
     """A table of numbers as a heat map, each number written into its cell; nan cells stay empty.
 
-    ``limits`` are the values of the lightest and the darkest colour; by default 0 and the largest entry.
+    ``limits`` are the values of the lightest and the darkest colour; by default 0 and the largest entry. Where the
+    lower one is negative the map has two sides: blue above 0, red below, white at 0.
     """
     values = np.asarray(matrix, dtype=float)
     low, high = limits or (0.0, float(np.nanmax(values)))
-    axis.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
+    scale = {"vmin": low, "vmax": high}
+    if low < 0:
+        scale = {"norm": TwoSlopeNorm(0.0, low, high)}
+    image = axis.imshow(values, cmap="RdBu" if low < 0 else "Blues", aspect="auto", **scale)
     for row, column in np.ndindex(values.shape):
         if np.isfinite(values[row, column]):
-            # Where white and black can be read equally well on this scale of blues.
-            ink = "white" if values[row, column] > low + 0.715 * (high - low) else "black"
+            red, green, blue, _ = image.cmap(image.norm(values[row, column]))
+            # Where white and black can be read equally well.
+            ink = "white" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18 else "black"
             text = f"{values[row, column]:.{digits}f}"
             axis.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
     axis.set(xlabel=xlabel, ylabel=ylabel, xticks=range(values.shape[1]), yticks=range(values.shape[0]))
@@ -128,11 +165,12 @@ def plot_matrix(
 
 def plot_errors_by_epoch(axis: Axes, groups: dict[str, Sequence[History]]) -> None:
     """Validation errors by epoch on a logarithmic axis: a colour for each named group, a thin line for each run."""
-    for colour, (name, histories) in zip(COLOURS, groups.items(), strict=False):
+    colours = colours_of(groups)
+    for name, histories in groups.items():
         for number, history in enumerate(histories):
             epochs = np.arange(1, len(history.val_errors) + 1)
             label = name if number == 0 else None  # one entry in the legend for each group
-            axis.plot(epochs, history.val_errors, color=colour, alpha=0.7, label=label)
+            axis.plot(epochs, history.val_errors, color=colours[name], alpha=0.7, label=label)
     axis.set(xlabel="epoch", ylabel="validation errors", yscale="log")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -1,15 +1,18 @@
 """What a page tells browsers, search engines and readers: its policy, its description, its way on, its length."""
 
 import http.server
-import importlib.util
+import importlib
 import json
 import re
 import threading
+from pathlib import Path
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from bs4 import BeautifulSoup
+from PIL import Image, ImageChops
 
 from tests.pages import CHAPTERS, PAGES, all_pages, parsed
 from tools.serve_site import SITE, base_path, serve
@@ -17,8 +20,17 @@ from tools.set_repository import current_repository
 
 OWNER, NAME = current_repository()
 PUBLISHED = f"https://{OWNER}.github.io/{NAME}/"
+ROOT = SITE.parents[1]
+COVER = PUBLISHED + "_static/mnist-result.png"
 
 pytestmark = [pytest.mark.site, pytest.mark.slow, pytest.mark.usefixtures("built")]
+
+
+@pytest.fixture
+def extension(monkeypatch):
+    """Modules of the book's own extension, by name."""
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    return importlib.import_module
 
 
 # --- the policy --------------------------------------------------------------------------------------------------
@@ -137,13 +149,10 @@ CELL = """<!DOCTYPE html><html><head><meta charset="utf-8"></head><body><style>p
 <script type="module" src="own.js"></script></body></html>"""
 
 
-def test_scripts_that_a_cell_leaves_in_a_page_run(browser, tmp_path):
+def test_scripts_that_a_cell_leaves_in_a_page_run(browser, tmp_path, extension):
     """Each script in the page by its hash, a file of the site as such; a script that came later would not run."""
-    spec = importlib.util.spec_from_file_location("reader", SITE.parents[1] / "book" / "_ext" / "reader.py")
-    reader = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reader)
     soup = BeautifulSoup(CELL, "html.parser")
-    reader.add_policy(soup)
+    extension("reader").add_policy(soup)
     (tmp_path / "page.html").write_text(str(soup))
     (tmp_path / "own.js").write_text("window.own = await fetch('own.js').then(answer => answer.ok)")
     with serve(tmp_path) as address:
@@ -209,9 +218,45 @@ def test_description_and_card(page):
     assert meta(page, "og:url") == PUBLISHED + page
     assert meta(page, "twitter:card") == "summary_large_image"
     assert len(meta(page, "og:image:alt")) > 50
-    picture = meta(page, "og:image")
-    assert picture.startswith(PUBLISHED)
-    assert (SITE / picture.removeprefix(PUBLISHED)).is_file()
+    assert picture_on_card(page).is_file()
+
+
+def picture_on_card(page: str) -> Path:
+    address = meta(page, "og:image")
+    assert address.startswith(PUBLISHED)
+    return SITE / address.removeprefix(PUBLISHED)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapters_card_is_its_opening_picture(chapter, extension):
+    page = f"{chapter}.html"
+    (opening,) = parsed(page).select("figure.opening img")
+    assert meta(page, "og:image:alt") == opening["alt"]
+    drawn = extension("cards").draw_card(
+        (SITE / page).parent / opening["src"], meta(page, "og:title"), meta(page, "og:site_name")
+    )
+    with Image.open(picture_on_card(page)) as card:
+        assert card.size == (1200, 630) == tuple(int(meta(page, f"og:image:{side}")) for side in ("width", "height"))
+        assert ImageChops.difference(card.convert("RGB"), drawn).getbbox() is None
+    assert "cards/" not in str(parsed(page).body), "the card is for others; the page does not load it"
+
+
+def test_other_pages_have_the_cover_on_their_card():
+    chapters = {f"{chapter}.html" for chapter in CHAPTERS}
+    assert {meta(page, "og:image") for page in PAGES if page not in chapters} == {COVER}
+
+
+@pytest.mark.parametrize("size", [(400, 100), (100, 400), (3000, 1000)], ids=["wide", "high", "large"])
+def test_a_card_shows_the_whole_picture_below_the_whole_title(extension, tmp_path, size):
+    Image.new("RGB", size, "red").save(tmp_path / "red.png")
+    card = extension("cards").draw_card(tmp_path / "red.png", "A long title of many words. " * 3, "The book")
+    red = ImageChops.multiply(card.getchannel("R"), ImageChops.invert(card.getchannel("G")))
+    left, top, right, bottom = red.point(lambda value: 255 * (value > 200)).getbbox()
+    assert (right - left) / (bottom - top) == pytest.approx(size[0] / size[1], rel=0.03)
+    assert min(left, 1200 - right, 630 - bottom) > 20, "a network may cut the edge"
+    assert right - left > 900 or bottom - top > 300, "as large as it fits"
+    title = ImageChops.invert(card.convert("L")).crop((0, 0, 1200, top)).getbbox()
+    assert title[0] > 20 and title[2] < 1180 and title[3] < top
 
 
 def test_descriptions_differ():
@@ -236,6 +281,77 @@ def test_the_entrance_leads_to_the_first_page(visit):
     assert meta("index.html", "description")
     page = visit("index.html")
     page.wait_for_url(f"**/{PAGES[0]}")
+
+
+# --- how to cite --------------------------------------------------------------------------------------------------
+
+
+def test_the_first_page_says_how_to_cite_as_the_citation_file_does():
+    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    section = parsed(PAGES[0]).find(id="how-to-cite")
+    entry = dict(re.findall(r"^  (\w+) = \{(.*)\},$", section.find("pre").get_text(), re.MULTILINE))
+    assert entry.pop("year") in section.find("p").get_text()
+    (author,) = (f"{{{author['name']}}}" for author in cff["authors"])
+    shared = {name: cff[name] for name in ("version", "license", "url")}
+    assert entry == {"author": author, "title": f"{{{cff['title']}}}"} | shared
+    sentence = section.find("p")
+    assert sentence.em.get_text() == cff["title"]
+    assert sentence.a["href"] == sentence.a.get_text() == cff["url"]
+    assert f"(Version {cff['version']})" in sentence.get_text()
+
+
+def test_people_are_cited_by_family_name(extension):
+    people = [{"family-names": "Curie", "given-names": "Marie Anna"}, {"family-names": "Laozi"}, {"name": "A, B"}]
+    cff = {"authors": people, "title": "On *it*", "version": "1", "license": "MIT", "url": "https://example.org"}
+    citation = extension("citation")
+    assert citation.apa(cff, "1903")[0] == "Curie, M. A., Laozi, & A, B. (1903). "
+    assert "author = {Curie, Marie Anna and Laozi and {A, B}}" in citation.bibtex(cff, "1903")
+
+
+# --- addresses that can be shared ---------------------------------------------------------------------------------
+
+
+def links_beside_headings(page: str, level: str, start: str) -> dict[str, str]:
+    """From the heading to where the link beside it leads."""
+    found = {}
+    for link in parsed(page).select(f"article {level} > .headerlink"):
+        target = link["href"].removeprefix("#")
+        if target.startswith(start):
+            assert parsed(page).find(id=target).find_next(["h1", "h2", "h3"]) is link.parent
+            found[link.parent.get_text().removesuffix("#")] = target
+    return found
+
+
+def test_each_room_of_the_museum_has_an_address_of_its_own():
+    rooms = links_beside_headings("book/05-bug-museum.html", "h2", "room-")
+    assert [heading.partition(".")[0] for heading in rooms] == [f"Room {number}" for number in range(1, 17)]
+    assert list(rooms.values()) == [f"room-{number}" for number in range(1, 17)]
+
+
+def test_each_question_has_an_address_of_its_own():
+    """One that stands in the source, so that a question may be worded anew."""
+    questions = [heading.get_text().removesuffix("#") for heading in parsed("book/faq.html").select("article h3")]
+    addresses = links_beside_headings("book/faq.html", "h3", "faq-")
+    assert list(addresses) == questions and len(questions) > 35
+    assert len(set(addresses.values())) == len(questions)
+
+
+@pytest.mark.parametrize("page_name, place", [("book/05-bug-museum.html", "room-7"), ("book/faq.html", "faq-mse")])
+def test_the_link_beside_a_heading_shows_at_the_pointer_and_at_the_keyboard(visit, page_name, place):
+    page = visit(f"{page_name}#{place}")
+    link = page.locator(f".headerlink[href='#{place}']")
+    top = link.locator("xpath=..").evaluate("heading => heading.getBoundingClientRect().top")
+    assert 0 <= top < 300, "the address leads to its heading"
+    opacity = "link => getComputedStyle(link).opacity"
+    page.evaluate("document.querySelectorAll('*').forEach(element => { element.style.transition = 'none' })")
+    page.mouse.move(0, 0)
+    assert link.evaluate(opacity) == "0"
+    link.locator("xpath=..").hover()
+    assert link.evaluate(opacity) == "1"
+    page.mouse.move(0, 0)
+    link.focus()
+    assert page.evaluate("document.activeElement.getAttribute('href')") == f"#{place}"
+    assert link.evaluate(opacity) == "1"
 
 
 # --- a page that does not exist ----------------------------------------------------------------------------------
@@ -290,7 +406,9 @@ def test_a_page_says_how_long_it_takes_to_read(page):
     article = BeautifulSoup(str(parsed(page).find("article")), "html.parser")
     line = article.find("h1").find_next_sibling()
     assert line["class"] == ["reading-time"]
-    minutes = int(re.fullmatch(r"About (\d+) minutes? to read", line.get_text())[1])
+    chapter = re.match(r"book/\d\d-", page)
+    form = r"Run in Colab · Download · (\d+) minutes? to read, \d+ to run on two CPU cores"
+    minutes = int(re.fullmatch(form if chapter else r"(\d+) minutes? to read", line.get_text())[1])
     for tag in article.select("pre, script, style, .cell_output, .math, .reading-time"):
         tag.decompose()
     words = len(article.get_text(" ").split())

@@ -41,7 +41,7 @@ def lab(package_index, tmp_path_factory):
     chapter = nbformat.read(ROOT / "book" / "03-kl-loss.ipynb", as_version=4)
     for name, cells in (
         ("new", [nbformat.v4.new_code_cell(code) for code in CELLS]),
-        ("chapter", [cell for cell in chapter.cells if cell.source.startswith("play_loss(")]),
+        ("chapter", [cell for cell in chapter.cells if "\nplay_loss(" in cell.source]),
     ):
         nbformat.write(nbformat.v4.new_notebook(metadata=metadata, cells=cells), folder / f"{name}.ipynb")
 

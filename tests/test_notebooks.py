@@ -15,12 +15,13 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 
 from tests.pages import NOTEBOOKS, ORIGINALS
-from tools.execute_notebooks import COVER, covers, source_sha256
+from tools.execute_notebooks import COVER, KEPT, TITLE, covers, source_sha256
 from tools.set_repository import current_repository
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 SKELETON = ("What you will be able to do", "Predict", "Exercises", "What to remember", "Sources")
 COLAB_CELL = """\
+# @title Set up: fetch the book's package in Colab
 # In Colab this fetches the book's package; anywhere else it does nothing.
 import sys
 
@@ -75,6 +76,15 @@ def test_the_picture_on_the_first_page_is_the_one_that_a_chapter_measured():
     assert pictures == [(BOOK / "_static" / COVER).read_bytes()]
 
 
+def test_the_numbers_on_the_first_page_are_printed_by_the_chapter_beside_them():
+    text = (BOOK / "index.md").read_text(encoding="utf-8")
+    cards = re.findall(r"\{grid-item-card\} ([\d.,]+%?) [a-z ]+\n:link: (\d\d-[\w-]+)\n", text)
+    assert len(cards) == 3
+    for number, chapter in cards:
+        printed = json.dumps(outputs(nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4)))
+        assert re.search(rf"(?<![\d.,]){re.escape(number)}", printed), f"{chapter} prints no {number}"
+
+
 def test_is_valid(path):
     raw = json.loads(path.read_text(encoding="utf-8"))
     assert (raw["nbformat"], raw["nbformat_minor"]) == (4, 5)
@@ -109,7 +119,7 @@ def test_metadata_say_nothing_of_one_run(notebook):
     assert notebook.metadata.kernelspec.name == "python3"
     assert "version" not in notebook.metadata.language_info
     for cell in notebook.cells:
-        assert set(cell.metadata) <= {"tags", "mystnb"}, cell.id
+        assert set(cell.metadata) <= set(KEPT), cell.id
     assert [cell.id for cell in notebook.cells] == [f"cell-{i:02d}" for i in range(1, len(notebook.cells) + 1)]
 
 
@@ -117,6 +127,41 @@ def test_begins_with_a_title_and_the_colab_cell(notebook):
     assert notebook.cells[0].cell_type == "markdown"
     assert re.match(r"# \S", notebook.cells[0].source)
     assert code_cells(notebook)[0].source == COLAB_CELL.format(*current_repository())
+
+
+def folded(cell) -> bool:
+    return "hide-input" in cell.metadata.get("tags", [])
+
+
+def test_folded_code_says_what_it_does_and_open_code_has_no_title(notebook):
+    for cell in code_cells(notebook):
+        assert cell.source.startswith(TITLE) == folded(cell), cell.id
+        assert cell.metadata.get("cellView") == ("form" if folded(cell) else None), f"{cell.id}: for Colab"
+        if folded(cell):
+            title = cell.source.splitlines()[0].removeprefix(TITLE)
+            assert re.fullmatch(r"[A-Z].{4,58}[^.\s]", title), f"{cell.id}: {title!r}"
+
+
+def test_code_that_sets_up_or_draws_is_folded(notebook):
+    for cell in code_cells(notebook):
+        source = cell.source
+        sets_up = "parameters" in cell.metadata.get("tags", []) or "check_parameters(" in source
+        assert folded(cell) or not sets_up, f"{cell.id} sets up"
+        assert folded(cell) or "plt.show(" not in source, f"{cell.id} draws"
+
+
+def test_colours_are_named_by_what_they_mean(notebook):
+    unnamed = r"COLOURS|\b(BLUE|ORANGE|GREEN)\b|[\"']#[0-9a-fA-F]{3,8}[\"']|\bcolor=[\"'](?!black|white)"
+    for cell in code_cells(notebook):
+        found = re.search(unnamed, cell.source)
+        assert found is None, f"{cell.id}: {found}"
+
+
+def test_less_than_half_of_the_code_is_open(notebook):
+    lines = {state: 1 for state in (True, False)}
+    for cell in code_cells(notebook):
+        lines[folded(cell)] += len(cell.source.splitlines())
+    assert lines[False] < 0.45 * sum(lines.values()), f"{lines[False]} lines are open, {lines[True]} folded"
 
 
 def test_has_one_title(notebook):

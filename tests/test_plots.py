@@ -9,6 +9,7 @@ import torch
 
 matplotlib.use("Agg")  # before pyplot: no window, on any machine
 import matplotlib.pyplot as plt
+from matplotlib.colors import to_rgb
 
 from kdutils import History, mean_interval, plots
 
@@ -120,3 +121,26 @@ def test_numbers_in_a_matrix_can_be_read_on_every_blue():
         ink = luminance(matplotlib.colors.to_rgb(text.get_color()))
         contrast = (max(paper, ink) + 0.05) / (min(paper, ink) + 0.05)
         assert contrast >= 4.5, f"{contrast:.1f} : 1 at {share:.2f}"
+
+
+def test_a_colour_follows_the_meaning_of_a_name_and_not_its_place():
+    meant = {"teacher": plots.TEACHER, "student, labels alone": plots.LABELS, "distilled, labels too": plots.DISTILLED}
+    backwards = dict(reversed(meant.items()))
+    for names in (meant, backwards):
+        assert plots.colours_of(names) == {name: to_rgb(colour) for name, colour in names.items()}
+    assert plots.colours_of(["label smoothing"])["label smoothing"] == to_rgb(plots.OTHERS[0])
+
+
+def test_names_of_one_meaning_can_be_told_apart():
+    names = ["labels", "labels, shifted", "labels, 130 epochs", "class mean", "shuffled"]
+    colours = list(plots.colours_of(names).values())
+    assert colours[0] == to_rgb(plots.LABELS)
+    assert min(np.abs(np.subtract(a, b)).max() for i, a in enumerate(colours) for b in colours[:i]) > 0.15
+
+
+def test_a_map_with_harm_in_it_is_white_at_zero_and_has_two_sides():
+    _, axis = plt.subplots()
+    plots.plot_matrix(axis, [[-40.0, 0.0, 30.0]], xlabel="x", ylabel="y", limits=(-60, 30))
+    (image,) = axis.images
+    harm, nothing, gain = image.cmap(image.norm([-40.0, 0.0, 30.0]))[:, :3]
+    assert nothing.min() > 0.95 and harm[0] > harm[2] + 0.3 and gain[2] > gain[0] + 0.3

@@ -1,5 +1,7 @@
 """What must agree between files: the repository's address, the pins, the workflow; and the tools that change them."""
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,11 +13,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+import kdutils
 from kdutils.results import write_atomically
+from tests.pages import ORIGINALS
 from tools import execute_notebooks
 from tools import set_repository as repository_tool
 from tools.set_repository import AUTHORS, current_repository, set_repository, text_files
@@ -145,6 +150,118 @@ def test_set_repository_says_where_the_authors_stand(monkeypatch, capsys):
     for name, what in AUTHORS.items():
         assert f"{name}: {what}" in said
         assert re.search(r"The authors of .?Knowledge Distillation", (ROOT / name).read_text(encoding="utf-8"))
+
+
+# --- the page of trained weights ---------------------------------------------------------------------------------
+
+WEIGHTS = (ROOT / "book" / "weights.md").read_text(encoding="utf-8")
+WORDS = r"\d+ errors of 10,000 \w+ images".replace(" ", r"\s+")  # they may stand on two lines
+ENTRY = re.compile(
+    r"\n- \*\*`(?P<name>.+?)`\*\*, (?P<bytes>[\d,]+)\s+bytes:"
+    rf"(?:\s+`(?P<network>.+?)`,\s+(?P<parameters>[\d,]+)\s+parameters,\s+(?P<errors>{WORDS})\.)?"
+)
+
+
+def listed_weights() -> dict[str, tuple[str | None, int, int, str]]:
+    """From each path to its network, its parameters, its bytes and what is said of its errors."""
+    rows = {}
+    for folder, part in re.findall(r"^## In `(.+?)`$(.*?)(?=^## )", WEIGHTS, re.MULTILINE | re.DOTALL):
+        for entry in ENTRY.finditer(part):
+            parameters, size = (int((entry[key] or "0").replace(",", "")) for key in ("parameters", "bytes"))
+            errors = " ".join((entry["errors"] or "").split())
+            rows[f"{folder}/{entry['name']}"] = entry["network"], parameters, size, errors
+    return rows
+
+
+def published_errors(path: Path) -> str:
+    """What the record beside the weights says."""
+    record = kdutils.load_results(path.with_suffix(".json"))["notes"]
+    if "val_errors" in record:
+        return f"{record['val_errors']} errors of 10,000 validation images"
+    return f"{record['run']['test_errors']} errors of 10,000 test images"
+
+
+def test_every_file_of_weights_is_listed_with_its_size_and_its_sum():
+    folders = (ROOT / "book" / "results", ROOT / "book" / "_static" / "playground")
+    files = {path.relative_to(ROOT).as_posix(): path for folder in folders for path in folder.rglob("*.safetensors")}
+    assert {name: path.stat().st_size for name, path in files.items()} == {
+        name: size for name, (_, _, size, _) in listed_weights().items()
+    }
+    sums = {name: value for value, name in re.findall(r"^([0-9a-f]{64})  (\S+)$", WEIGHTS, re.MULTILINE)}
+    assert sums == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+
+
+def test_no_other_weights_lie_in_the_book():
+    """Where the list above looks for none."""
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "book").rglob("*.safetensors")}
+    assert files == set(listed_weights())
+
+
+def test_the_listed_networks_and_errors_are_those_of_the_records():
+    playground = kdutils.load_results(ROOT / "book" / "_static" / "playground" / "playground.json")["networks"]
+    records = {record["file"]: record for record in playground.values()}
+    for name, (network, parameters, _, errors) in listed_weights().items():
+        path = ROOT / name
+        if not network:
+            assert "logits" in path.name and not parameters and not errors
+            continue
+        built = eval(f"kdutils.{network}")
+        assert parameters == kdutils.count_parameters(built), name
+        if path.name in records:
+            record = records[path.name]
+            architecture, config = record["architecture"], record["config"]
+            assert errors == f"{record['test_errors']['stored']} errors of 10,000 test images"
+        else:
+            architecture, config = type(built).__name__, kdutils.load_model(path).config
+            assert errors == published_errors(path)
+        assert architecture == type(built).__name__
+        assert json.loads(json.dumps(built.config)).items() >= config.items()
+
+
+def test_the_listed_lines_load_the_weights(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(ROOT / "book" / "experiments")
+    import playground
+
+    names: dict = {}
+    for program in re.findall(r"^```python\n(.*?)^```$", WEIGHTS, re.MULTILINE | re.DOTALL):
+        exec(program, names)
+    assert kdutils.count_parameters(names["teacher"]) == 206_922
+    assert names["logits"].shape == (60_000, 10) and names["logits"].dtype == torch.float32
+    images = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    recorded = kdutils.load_results(playground.RECORD)["networks"]
+    for name, network in (("distilled", kdutils.MLP((128,))), ("labels", kdutils.MLP((128,)))):
+        loaded = names["from_playground"](names["folder"] / f"{name}.safetensors", network)
+        assert torch.equal(loaded(images), playground.restored(recorded[name])(images))
+    assert torch.equal(names["student"](images), playground.restored(recorded["distilled"])(images))
+
+
+# --- the page of notation ----------------------------------------------------------------------------------------
+
+COMMANDS = re.compile(r"\\(?:text|mathrm|tag|begin|end)\{[^}]*\}|_\\text\{[^}]*\}")
+NO_SYMBOLS = {"d", "e", "x", "m"}  # of dH/dT, of the exponential, of a function's argument, of a derivation
+
+
+def letters(markdown: str) -> set[str]:
+    """Which letters stand in the formulas of a text, Greek ones by their commands."""
+    text = re.sub(r"```.*?```", "", markdown, flags=re.DOTALL)
+    formulas = re.findall(r"\$\$.*?\$\$|\$[^$\n]+\$", text, re.DOTALL)
+    greek = r"\\(?:alpha|delta|varepsilon|lambda|mu)\b"
+    found = [re.findall(rf"{greek}|(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])", COMMANDS.sub(" ", f)) for f in formulas]
+    return {letter for of_one in found for letter in of_one}
+
+
+def test_the_letters_that_chapters_share_stand_in_the_notation():
+    text = (ROOT / "book" / "notation.md").read_text(encoding="utf-8")
+    symbols = set().union(*(letters(row.split(" | ")[0]) for row in text.splitlines() if row.startswith("| ")))
+    used: dict[str, list[str]] = {}
+    for path in ORIGINALS:
+        cells = nbformat.read(path, as_version=4).cells
+        for letter in letters("\n".join(cell.source for cell in cells if cell.cell_type == "markdown")):
+            used.setdefault(letter, []).append(path.stem)
+    shared = {letter for letter, chapters in used.items() if len(chapters) > 1} - NO_SYMBOLS
+    assert {"T", "C", "N", "P", "Q", "w"} <= shared, "the formulas were not read"
+    assert shared <= symbols, {letter: used[letter] for letter in shared - symbols}
 
 
 # --- requirements ------------------------------------------------------------------------------------------------

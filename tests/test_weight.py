@@ -98,7 +98,8 @@ def test_pictures_below_the_first_wait_and_keep_their_place(chapter):
     assert all(image.get("loading") == "lazy" for image in files)
 
 
-HEIGHTS = """() => [...document.querySelectorAll('article img')].map(image => {
+# Not the still pictures in whose place a figure to play with stands, once its script has come.
+HEIGHTS = """() => [...document.querySelectorAll('article img:not(.kd-still img)')].map(image => {
   const fold = image.closest('details');
   if (fold) fold.open = true;
   return image.offsetHeight;

@@ -38,11 +38,17 @@ LANGUAGE_INFO = {
 }
 # Colab reads these two and starts a runtime with a GPU; nothing else looks at them.
 COLAB = {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}}
+# What a cell may say about itself; `predict` is read by book/_ext/predict.py.
+KEPT = ("tags", "mystnb", "cellView", "predict")
+
+
+TITLE = "# @title "  # the first line of a folded cell: Colab shows it in place of the code, and so does the site
 
 
 def source_sha256(notebook: NotebookNode) -> str:
-    """Hash of all code, cell by cell. Stored at execution, it shows when a cell was edited afterwards."""
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    """Hash of all code but titles, cell by cell. Stored at execution, it shows when a cell was edited afterwards."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    sources = [cell.source.partition("\n")[2] if cell.source.startswith(TITLE) else cell.source for cell in cells]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
@@ -54,7 +60,7 @@ def normalise(notebook: NotebookNode) -> list[str]:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells, start=1):
         cell.id = f"cell-{number:02d}"
-        cell.metadata = NotebookNode({k: v for k, v in cell.metadata.items() if k in ("tags", "mystnb")})
+        cell.metadata = NotebookNode({k: v for k, v in cell.metadata.items() if k in KEPT})
         if not cell.metadata.get("tags", True):
             del cell.metadata["tags"]
         if cell.cell_type != "code":

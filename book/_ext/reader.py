@@ -1,16 +1,19 @@
 """What the pages owe their readers and no library gives them.
 
 Sphinx writes the pages; `finish` then goes over each file once: icons without the 1.5 MB script that draws them,
-pictures that know their size and wait until they are needed, tables that can be scrolled by keyboard, the minutes a
-page takes, scripts that do not hold up the text, and last a content security policy that allows nothing from
-elsewhere. `describe` gives each page its description and its card for social networks, `EnglishAndChinese` the search
-its parts of Chinese words.
+pictures that know their size and wait until they are needed, tables that can be scrolled by keyboard, folded code under
+a line that says what it does, where to run a page and how long it takes, scripts that do not hold up the text, the one
+for formulas only where there are some, and last a content security policy that allows nothing from elsewhere.
+`describe` gives each page its description and its card for social networks, where `share_opening_picture` puts a
+chapter's own picture; `EnglishAndChinese` gives the search its parts of Chinese words.
 """
 
 import base64
+import copy
 import functools
 import hashlib
 import html
+import json
 import math
 import re
 from itertools import pairwise
@@ -21,9 +24,15 @@ from bs4 import BeautifulSoup, NavigableString, Tag
 from docutils import nodes
 from PIL import Image
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.search.en import SearchEnglish
 
+from cards import draw_card
+from citation import CiteThisBook
+from predict import add_controls
+
 COVER = "_static/mnist-result.png"
+TITLE = "# @title "  # the first line of a folded cell; Colab shows it in place of the code
 WORDS_A_MINUTE = 220
 HAN = re.compile(r"([\u3400-\u9fff][\u3000-\u9fff\uff00-\uffef]*)")
 # The theme's own script comes at the end of the page; until then a dark page would be drawn in white.
@@ -50,11 +59,18 @@ ENTRANCE = """<!DOCTYPE html>
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
+    app.add_directive("cite-this-book", CiteThisBook)
     app.add_search_language(EnglishAndChinese)
+    app.connect("config-inited", order_search_results)
     app.connect("html-page-context", describe)
     app.connect("html-collect-pages", not_found)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def order_search_results(app: Sphinx, config: Config) -> None:
+    """Let the search use the scores beside this file; Sphinx would look for a relative path where it was started."""
+    config.html_search_scorer = str(Path(__file__).with_name("scorer.js"))
 
 
 class EnglishAndChinese(SearchEnglish):
@@ -131,11 +147,21 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
         name = path.relative_to(site).with_suffix("").as_posix()
         draw_icons(soup, site)
         if article := soup.find("article"):
+            name_folded_code(article)
+            gather_set_up(article)
+            number_figures(article, name)
+            open_with_picture(article)
+            share_opening_picture(soup, path, site)
+            point_at_lasting_ids(article)
             size_images(article, path.parent)
             wrap_tables(article)
             mark_chinese(article)
             if name in app.env.found_docs:
-                add_reading_time(article)
+                add_badges(soup, article, minutes_to_run(app, name))
+            add_controls(article, Path(app.srcdir) / f"{name}.ipynb")
+        if not soup.select_one(".math"):
+            for script in soup.select("script[src*='/mathjax/']"):
+                script.decompose()
         let_scripts_wait(soup, keep_search=name == "search")
         if name == "404":
             make_absolute(soup, base)
@@ -197,14 +223,118 @@ def mark_chinese(article: Tag) -> None:
         text.extract()
 
 
-def add_reading_time(article: Tag) -> None:
-    """Say under the title how long the prose takes; code, outputs and formulas are not counted."""
+def name_folded_code(article: Tag) -> None:
+    """Show the title of a folded cell, its first line, while the code is folded; until here it says only "code"."""
+    for details in article.select("details.hide.above-input"):
+        comment = details.select_one("pre .c1")
+        title = comment.get_text().removeprefix(TITLE)
+        if isinstance(comment.next_sibling, NavigableString):
+            comment.next_sibling.replace_with(comment.next_sibling.lstrip("\n"))
+        comment.extract()
+        details.summary.replace_with(summary_of_code(title))
+        details["class"] = ["folded-code"]
+
+
+def summary_of_code(title: str) -> Tag:
+    """The line under which code is folded."""
+    line, mark = Tag(name="summary"), Tag(name="span", attrs={"class": "code-mark"})
+    mark.string = "Code"
+    line.extend([mark, f" {title}"])
+    return line
+
+
+def gather_set_up(article: Tag) -> None:
+    """Fold neighbouring cells that only set a page up, and show nothing, under one line."""
+    group: Tag | None = None
+    for cell in article.select("div.cell.container"):
+        folded = cell.find("details", recursive=False)
+        title = folded.summary.get_text() if folded else ""
+        if not title.startswith("Code Set up") or cell.find(class_="cell_output"):
+            group = None
+            continue
+        neighbour = cell.find_previous_sibling()
+        if group is None or neighbour is not group:
+            group = Tag(name="details", attrs={"class": "set-up"})
+            cell.wrap(group)
+            group.insert(0, summary_of_code("Set up this page"))
+        else:
+            group.append(cell.extract())
+
+
+def number_figures(article: Tag, name: str) -> None:
+    """Number the figures that a chapter draws, as "Figure 4.2": a number to speak of them by, and an address."""
+    chapter = Path(name).name.partition("-")[0].lstrip("0")
+    for number, figure in enumerate(article.select("div.cell figure"), start=1):
+        figure["id"] = f"figure-{chapter}-{number}"
+        figure.figcaption.select_one(".caption-number").string = f"Figure {chapter}.{number}. "
+        figure.figcaption.select_one(".headerlink")["href"] = f"#figure-{chapter}-{number}"
+
+
+def open_with_picture(article: Tag) -> None:
+    """Show the picture of the cell tagged `opening` under the chapter's first sentence too."""
+    figure = article.select_one("div.cell.tag_opening figure")
+    if figure is None:
+        return
+    first = copy.copy(figure)
+    first["id"], first["class"] = "opening", ["opening"]
+    for part in first.select(".caption-number, .headerlink"):
+        part.decompose()
+    article.find("p", class_=lambda name: name != "reading-time").insert_after(first)
+
+
+def share_opening_picture(soup: BeautifulSoup, path: Path, site: Path) -> None:
+    """Put the picture that a chapter opens with on its card, where other pages have the cover."""
+    picture = soup.select_one("article figure.opening img")
+    if picture is None:
+        return
+    said = {tag["property"]: tag for tag in soup.head.find_all("meta", property=True)}
+    drawn = draw_card(path.parent / picture["src"], said["og:title"]["content"], said["og:site_name"]["content"])
+    name = f"_static/cards/{path.stem}.png"
+    (site / name).parent.mkdir(exist_ok=True)
+    drawn.save(site / name, optimize=True)
+    said["og:image"]["content"] = said["og:image"]["content"].replace(COVER, name)
+    said["og:image:alt"]["content"] = picture["alt"]
+    for kind, length in zip(("width", "height"), drawn.size, strict=True):
+        said["og:image"].insert_after(soup.new_tag("meta", property=f"og:image:{kind}", content=str(length)))
+
+
+def point_at_lasting_ids(article: Tag) -> None:
+    """Let the link beside a heading lead to the id that stays when the heading is reworded, where there is one.
+
+    In a Markdown page such an id is written above the heading, as `(faq-nan)=`. Colab would print such a line, so the
+    rooms of the museum, which a notebook holds, get theirs here, from their number.
+    """
+    for link in article.select(":is(h2, h3) > .headerlink"):
+        heading = link.parent
+        if room := re.match(r"Room (\d+)\.", heading.get_text()):
+            heading.insert_before(Tag(name="span", attrs={"id": f"room-{room[1]}"}))
+        lasting = heading.find_previous_sibling()
+        if lasting is not None and lasting.name == "span" and lasting.get("id"):
+            link["href"] = f"#{lasting['id']}"
+            link["class"] = ["headerlink", "lasting"]
+
+
+def minutes_to_run(app: Sphinx, name: str) -> float | None:
+    """Minutes that a chapter took on two CPU cores; None for other pages."""
+    times = json.loads((Path(app.srcdir) / "book" / "results" / "chapter-times.json").read_text(encoding="utf-8"))
+    return times.get(Path(name).name, {}).get("minutes")
+
+
+def add_badges(soup: BeautifulSoup, article: Tag, minutes: float | None) -> None:
+    """Say under the title how long the prose takes, without code, outputs and formulas; where to run a chapter."""
     skipped = "pre, script, style, .cell_output, .math"
     outside = {id(text) for place in article.select(skipped) for text in place.find_all(string=True)}
     words = sum(len(text.split()) for text in article.find_all(string=True) if id(text) not in outside)
-    minutes = math.ceil(words / WORDS_A_MINUTE)
+    reading = math.ceil(words / WORDS_A_MINUTE)
     line = Tag(name="p", attrs={"class": "reading-time"})
-    line.string = f"About {minutes} minute{'s' if minutes > 1 else ''} to read"
+    for text, button in (("Run in Colab", "a[title='Launch on Colab']"), ("Download", "a.btn-download-source-button")):
+        if minutes is not None and (found := soup.select_one(button)):
+            link = Tag(name="a", attrs={"href": found["href"]})
+            link.string = text
+            line.extend([link, " · "])
+    line.append(f"{reading} minute{'s' if reading > 1 else ''} to read")
+    if minutes is not None:
+        line.append(f", {max(1, round(minutes))} to run on two CPU cores")
     article.find("h1").insert_after(line)
 
 

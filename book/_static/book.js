@@ -18,3 +18,28 @@ window.addEventListener("afterprint", () => {
   document.documentElement.dataset.theme = theme;
   opened.forEach((details) => (details.open = false));
 });
+
+// The theme looks once which code can be scrolled and gives it to the keyboard. Folded code is looked at when it opens.
+document.addEventListener(
+  "toggle",
+  (event) => {
+    for (const code of event.target.querySelectorAll("pre")) {
+      if (code.scrollWidth > code.clientWidth) code.tabIndex = 0;
+    }
+  },
+  true,
+);
+
+// Which tables do not fit, and which of them go on at the right: book.css says so at the table.
+function look(box) {
+  const hidden = box.scrollWidth - box.clientWidth;
+  box.classList.toggle("wide", hidden > 1);
+  box.classList.toggle("goes-on", hidden - box.scrollLeft > 1);
+  box.tabIndex = hidden > 1 ? 0 : -1; // the theme does not look again when a table is unfolded
+}
+const sizes = new ResizeObserver((entries) => entries.forEach((entry) => look(entry.target.closest("div"))));
+for (const box of document.querySelectorAll(".pst-scrollable-table-container")) {
+  sizes.observe(box);
+  sizes.observe(box.querySelector("table"));
+  box.addEventListener("scroll", () => look(box), { passive: true });
+}

@@ -22,7 +22,7 @@ from kdutils.results import write_atomically
 
 PICTURE = FOLDER / "fallback.png"
 TABLE = RESULTS / "playground.md"
-COLOURS = {"teacher": plots.BLUE, "distilled": plots.GREEN, "labels": plots.RED}
+COLOURS = plots.MEANING
 
 
 def example_and_logits(record: dict) -> tuple[dict, Tensor, dict[str, Tensor]]:

@@ -157,7 +157,7 @@ def plot_matrix(
             red, green, blue, _ = image.cmap(image.norm(values[row, column]))
             # Where white and black can be read equally well.
             ink = "white" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18 else "black"
-            text = f"{values[row, column]:.{digits}f}"
+            text = f"{round(values[row, column], digits) + 0.0:.{digits}f}"  # no "-0"
             axis.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
     axis.set(xlabel=xlabel, ylabel=ylabel, xticks=range(values.shape[1]), yticks=range(values.shape[0]))
     axis.grid(False)

@@ -24,6 +24,7 @@ from . import plots
 from .losses import soften
 
 STILL_TEMPERATURES = (1.0, 4.0, 20.0)
+COMPUTES = {"loss": ["descent.js"]}  # modules that only one figure needs
 
 
 def play_temperature(
@@ -120,6 +121,11 @@ def one_script(*names: str) -> str:
     return f"(() => {{\n{code}}})();"
 
 
+def figure_script(kind: str) -> str:
+    """All that the figure ``kind`` runs."""
+    return one_script("probability.js", "figure.js", "setting.js", *COMPUTES.get(kind, ()), f"{kind}.js")
+
+
 def _show(kind: str, data: dict[str, Any], still: Figure, alt: str) -> None:
     """Display the figure ``kind``; its still picture is there until the script has replaced it."""
     picture = io.BytesIO()
@@ -129,12 +135,13 @@ def _show(kind: str, data: dict[str, Any], still: Figure, alt: str) -> None:
     encoded = base64.b64encode(picture.getvalue()).decode()
     html = (
         f"<style>\n{(page_scripts() / 'figure.css').read_text(encoding='utf-8')}</style>\n"
-        f'<div class="kd-play" data-figure="{kind}">\n'
+        # The anchor to which the link to a setting leads.
+        f'<div class="kd-play" data-figure="{kind}" id="figure-{kind}">\n'
         f'<img class="kd-still" alt="{escape(alt)}" width="{width}" height="{height}"'
         f' src="data:image/png;base64,{encoded}">\n'
         # "<" could end the element early.
         f'<script type="application/json">{json.dumps(data).replace("<", chr(92) + "u003c")}</script>\n'
         "</div>\n"
-        f"<script>\n{one_script('probability.js', 'figure.js', f'{kind}.js')}\n</script>"
+        f"<script>\n{figure_script(kind)}\n</script>"
     )
     display({"text/html": html, "text/plain": alt}, raw=True)

@@ -41,11 +41,12 @@ def bring_into_view(page):
 
 def draw(page, strokes):
     box = page.locator("#pg-canvas").bounding_box()
+    scale = box["width"] / 280  # on a phone the sheet is smaller
     for first, *rest in strokes:
-        page.mouse.move(box["x"] + first[0], box["y"] + first[1])
+        page.mouse.move(box["x"] + scale * first[0], box["y"] + scale * first[1])
         page.mouse.down()
         for x, y in rest:
-            page.mouse.move(box["x"] + x, box["y"] + y)
+            page.mouse.move(box["x"] + scale * x, box["y"] + scale * y)
         page.mouse.up()
     settle(page)
 
@@ -56,4 +57,4 @@ def settle(page):
 
 
 def answers(page) -> list[str]:
-    return page.locator(".pg-answer td").all_inner_texts()
+    return page.locator(".pg-answer").all_inner_texts()

@@ -12,7 +12,7 @@ NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 # A translation stands beside its chapter, as 08-speed.de.ipynb beside 08-speed.ipynb.
 ORIGINALS = [path for path in NOTEBOOKS if "." not in path.stem]
 PAGES = [f"{name}.html" for name in documents()]
-CHAPTERS = [name for name in documents() if re.match(r"book/\d\d-", name)]
+CHAPTERS = [name for name in documents() if re.match(r"book/\d\d[a-z]?-", name)]
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
 

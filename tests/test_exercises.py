@@ -24,6 +24,11 @@ PROGRAM = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 pytestmark = pytest.mark.filterwarnings("ignore:reduction. 'mean'", "ignore::DeprecationWarning")
 
 
+def chapter_of(path: Path) -> str:
+    """Its number in two digits: "03" of 03-kl-loss.ipynb, and of its second page, 03b-directions-and-limits.ipynb."""
+    return re.match(r"(\d\d)[a-z]?-", path.name)[1]
+
+
 def printed_exercises() -> dict[str, tuple[str, str]]:
     """From "03-1" to the text before the folded solution and the solution itself, as the chapters have them."""
     found = {}
@@ -36,7 +41,7 @@ def printed_exercises() -> dict[str, tuple[str, str]]:
             chapter, place = number.split(".")
             task, solution = body.split("<details>")
             found[f"{int(chapter):02d}-{place}"] = task, solution.split("</details>")[0]
-            assert path.name.startswith(f"{int(chapter):02d}-"), number
+            assert chapter_of(path) == f"{int(chapter):02d}", number
     return found
 
 
@@ -49,11 +54,11 @@ def stub(name: str) -> str:
 
 
 def namespace(chapter: str) -> dict:
-    """What the chapter's import cell brings; nothing that the chapter trains or measures."""
-    (path,) = [path for path in ORIGINALS if path.name.startswith(f"{chapter}-")]
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    """What the import cells of the chapter's pages bring; nothing that the chapter trains or measures."""
     names: dict = {"__name__": "__main__"}
-    exec(next(cell.source for cell in cells if "from kdutils.notebook import" in cell.source), names)
+    for path in (path for path in ORIGINALS if chapter_of(path) == chapter):
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        exec(next(cell.source for cell in cells if "from kdutils.notebook import" in cell.source), names)
     return names
 
 
@@ -68,7 +73,7 @@ def imports() -> dict[str, dict]:
 def test_every_exercise_has_a_check_and_every_check_an_exercise():
     assert list(PRINTED) == list(EXERCISES)
     assert set(WRONG) == set(EXERCISES)
-    assert CHAPTERS == [path.name[:2] for path in ORIGINALS]
+    assert CHAPTERS == sorted({chapter_of(path) for path in ORIGINALS})
     assert all(3 <= sum(name[:2] == chapter for name in PRINTED) <= 6 for chapter in CHAPTERS)
 
 

@@ -401,15 +401,22 @@ def test_previous_and_next_follow_the_contents():
                 assert link is None
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_says_how_long_it_takes_to_read(page):
-    article = BeautifulSoup(str(parsed(page).find("article")), "html.parser")
+@pytest.mark.parametrize("document", CHAPTERS)
+def test_a_chapter_says_how_long_it_takes_to_read(document):
+    article = BeautifulSoup(str(parsed(f"{document}.html").find("article")), "html.parser")
     line = article.find("h1").find_next_sibling()
     assert line["class"] == ["reading-time"]
-    chapter = re.match(r"book/\d\d-", page)
-    form = r"Run in Colab · Download · (\d+) minutes? to read, \d+ to run on two CPU cores"
-    minutes = int(re.fullmatch(form if chapter else r"(\d+) minutes? to read", line.get_text())[1])
-    for tag in article.select("pre, script, style, .cell_output, .math, .reading-time"):
+    form = r"Run in Colab · Download · (\d+) minutes to read, \d+ to run on two CPU cores"
+    minutes = int(re.fullmatch(form, line.get_text())[1])
+    for tag in article.select("figure.opening, .kd-still"):
+        tag.decompose()
+    looks, formulas = len(article.select("img, table, .kd-play")), len(article.select("div.math"))
+    for tag in article.select("pre, script, style, .cell_output, div.math, .reading-time"):
         tag.decompose()
     words = len(article.get_text(" ").split())
-    assert (minutes - 1.2) * 220 <= words <= (minutes + 0.2) * 220
+    assert words / 220 < minutes, "words alone"
+    assert (minutes - 1.5) * 60 <= 60 * words / 220 + 12 * looks + 10 * formulas <= (minutes + 1.5) * 60
+
+
+def test_a_page_to_look_things_up_in_does_not():
+    assert {page for page in PAGES if parsed(page).select(".reading-time")} == {f"{name}.html" for name in CHAPTERS}

@@ -14,7 +14,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.pages import ORIGINALS
+
 JUPYTERLAB = "jupyterlab==4.6.6"
 CELLS = [
     """import torch
@@ -38,10 +39,10 @@ def lab(package_index, tmp_path_factory):
     folder = home / "notebooks"
     folder.mkdir()
     metadata = {"kernelspec": {"name": "kdutils", "display_name": "kdutils"}}
-    chapter = nbformat.read(ROOT / "book" / "03-kl-loss.ipynb", as_version=4)
+    chapters = [nbformat.read(path, as_version=4) for path in ORIGINALS]
     for name, cells in (
         ("new", [nbformat.v4.new_code_cell(code) for code in CELLS]),
-        ("chapter", [cell for cell in chapter.cells if "\nplay_loss(" in cell.source]),
+        ("chapter", [cell for chapter in chapters for cell in chapter.cells if "\nplay_loss(" in cell.source]),
     ):
         nbformat.write(nbformat.v4.new_notebook(metadata=metadata, cells=cells), folder / f"{name}.ipynb")
 

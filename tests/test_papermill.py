@@ -162,7 +162,7 @@ def test_the_workflow_runs_the_chapter(runner, published):
 
 @pytest.mark.slow
 def test_a_list_is_given_as_the_page_says(runner):
-    (command,) = re.findall(r"^papermill book/(02-soft-targets.ipynb out.ipynb .*)$", PAGE, re.MULTILINE)
+    (command,) = re.findall(r"^papermill book/(02-soft-targets.ipynb out.ipynb \\\n.*)$", PAGE, re.MULTILINE)
     done = runner.run(f".venv/bin/papermill --prepare-only measured/book/{command}")
     assert done.returncode == 0, done.stderr
     lines = [cell.source.splitlines() for cell in nbformat.read(runner.folder / "out.ipynb", as_version=4).cells]

@@ -94,6 +94,8 @@ def test_solutions_are_unfolded_and_navigation_is_left_out(texts, starts):
     for number, page in enumerate(PAGES):
         text = printed(texts, starts, number)
         for folded in parsed(page).find("article").find_all("details"):
+            if folded.find_parent(hidden=True):  # shown by a script, for those who can press its buttons
+                continue
             for paragraph in folded.find_all("p"):
                 if not paragraph.find(class_="math") and not paragraph.find("a"):  # an address follows a link
                     assert squeezed(paragraph.get_text()) in text, f"{page}: {paragraph.get_text()}"

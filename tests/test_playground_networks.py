@@ -141,6 +141,28 @@ def test_the_stored_teacher_is_that_of_chapter_4():
         assert (gap <= largest / 254 * 1.001).all(), f"{name} is off by more than half a step"
 
 
+def test_the_tiny_network_is_that_of_chapter_6():
+    network = NETWORKS["tiny"]
+    assert (playground.FOLDER / network["file"]).read_bytes() == playground.TINY.read_bytes()
+    run = load_results(playground.TINY.with_suffix(".json"))["notes"]["run"]
+    for name in ("parameters", "multiply_adds"):
+        assert network[name] == run[name]
+    assert network["test_errors"]["float32"] == run["test_errors"]
+    assert RECORD["settings"]["tiny_seed"] == run["seed"]
+    assert "val_errors" not in network, "it was trained on the validation images"
+    assert f"a network of {run['parameters']:,} parameters" in (BOOK / "playground.md").read_text()
+
+
+def test_the_stored_logits_of_the_examples_are_pytorchs():
+    """Node compares the page's networks with them."""
+    stored = load_results(playground.LOGITS)
+    fresh = playground.example_logits(RECORD)
+    assert stored.keys() == fresh.keys()
+    for key, rows in fresh.items():
+        assert np.shape(rows) == (len(RECORD["examples"]), 10)
+        np.testing.assert_allclose(stored[key], rows, atol=1e-3)
+
+
 def test_the_students_were_trained_as_in_chapter_4():
     chapter = nbformat.read(BOOK / "04-mnist.ipynb", as_version=4)
     (cell,) = [cell for cell in chapter.cells if "parameters" in cell.metadata.get("tags", [])]

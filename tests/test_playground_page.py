@@ -30,7 +30,7 @@ def test_without_javascript_a_picture_says_the_same(browser, address):
     assert page.locator("#pg-status").is_visible() and not page.locator("#pg-app").is_visible()
     text = page.locator("article").inner_text()
     for network in NETWORKS.values():
-        assert network["name"] in text and f"{network['bytes']:,}" in text
+        assert network["name"] in text and f"{network['parameters']:,}" in text
     context.close()
 
 
@@ -78,8 +78,11 @@ def test_a_failed_download_is_named_and_can_be_repeated(browser, address, name, 
 def test_the_page_fits_a_phone_and_can_be_read(visit, scheme):
     page = open_playground(visit, viewport=PHONE, scheme=scheme)
     draw(page, STROKES[3])
-    answer = page.locator(".pg-answer").bounding_box()
+    answer = page.locator("#pg-verdict").bounding_box()
     assert answer["y"] + answer["height"] <= PHONE["height"], "who draws does not see the answers"
+    below = page.locator("#pg-chart").bounding_box()
+    assert below["y"] + below["height"] - page.locator("#pg-canvas").bounding_box()["y"] < PHONE["height"]
+    page.locator(".pg-fold summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert page.evaluate(CUT_OFF, PHONE["width"]) == []
     for target in page.locator(".playground button:visible, .playground input:visible").all():
@@ -103,7 +106,8 @@ COLOURS = """[...document.querySelectorAll('.playground *')].flatMap(element => 
   };
   if (!element.checkVisibility() || element.closest('.visually-hidden')) return [];
   const style = getComputedStyle(element);
-  if (element.className === 'pg-bar') return [['bar', rgb(style.backgroundColor), behind(element.parentElement), 3]];
+  if (element.classList.contains('pg-bar'))
+    return [['bar', rgb(style.backgroundColor), behind(element.parentElement), 3]];
   const hasText = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
   return hasText ? [[element.outerHTML.slice(0, 80), rgb(style.color), behind(element), 4.5]] : [];
 })"""

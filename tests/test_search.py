@@ -63,53 +63,31 @@ def test_search_finds_nothing_for_what_is_not_there(find):
     assert find(["xylophone", "木琴"]) == {"xylophone": [], "木琴": []}
 
 
-# --- twenty-five questions of readers ------------------------------------------------------------------------------
+# --- what the results show ---------------------------------------------------------------------------------------
 
-# What somebody asks, in the words that they type; the section that answers; words that only a right answer has.
-QUESTIONS = {
-    "loss ten times": ("faq", "faq-loss-scale", "divides by the number of classes too"),
-    "kl symmetric": ("faq", "faq-argument-order", "not symmetric"),
-    "negative loss": ("faq", "faq-negative-loss", "never negative"),
-    "teacher train mode batch norm": ("faq", "faq-teacher-mode", "requires_grad_(False) does not stop batch norm"),
-    "labels needed": ("faq", "faq-labels-needed", "The student does not"),
-    "student beat teacher": ("faq", "faq-better-than-teacher", "It can"),
-    "better teacher always": ("faq", "faq-bigger-teacher", "does not always help"),
-    "T² alone": ("faq", "faq-t-squared", "another learning rate"),
-    "temperature tiny student": ("faq", "faq-choose-temperature", "lower for a narrow student"),
-    "temperature inference": ("faq", "faq-inference-temperature", "not at the temperature of the distillation"),
-    "cached logits augmentation": ("faq", "faq-cached-logits", "another view than the student sees"),
-    "architecture input size": ("faq", "faq-architectures", "Only the outputs are compared"),
-    "other classes than the teacher": ("faq", "faq-other-classes", "matched by name"),
-    "fp16": ("faq", "faq-half-precision", "Store logits"),
-    "MSE": ("faq", "faq-mse", "This book has no run that compares"),
-    "how many seeds 0.2 %": ("faq", "faq-how-many-seeds", "20 errors"),
-    "teacher trained with label smoothing": ("faq", "faq-smoothed-teacher", "Rather not"),
-    "multi-label sigmoid": ("faq", "faq-other-heads", "another soft term"),
-    "regression head": ("faq", "faq-other-heads", "no softmax at all"),
-    "binary classification": ("faq", "faq-other-heads", "how sure it is"),
-    "unlabeled data": ("faq", "faq-labels-needed", "unlabelled="),
-    "resume": ("faq", "faq-resume", "checkpoint="),
-    "two GPUs": ("faq", "faq-two-gpus", "torchrun"),
-    "own dataset": ("faq", "faq-own-data", "DataLoader"),
-    "trained weights": ("faq", "faq-weights", "safetensors"),
-    "cite": ("faq", "faq-cite", "CITATION.cff"),
-    "95 % interval": ("notation", "interval", "Not the range of single runs"),
-}
-FIRST = 5  # results that a reader looks at
+EXCERPTS = "[...document.querySelectorAll('#search-results li .context')].map(excerpt => excerpt.textContent)"
 
 
-def test_the_search_leads_to_what_readers_ask(find):
-    """Among the first results stands the page that answers; the search keeps the best at the end of its list."""
-    lost = {
-        words: pages[::-1][:FIRST]
-        for words, pages in find(list(QUESTIONS)).items()
-        if f"book/{QUESTIONS[words][0]}" not in pages[::-1][:FIRST]
-    }
-    assert not lost
+def excerpts(visit, words: str) -> list[str]:
+    page = visit(f"search.html?q={words}")
+    wait_until(page, "/found \\d+ page/.test(document.querySelector('#search-results').innerText)")
+    page.wait_for_load_state("networkidle")
+    return page.evaluate(EXCERPTS)
 
 
-@pytest.mark.parametrize("page, place, answer", QUESTIONS.values(), ids=QUESTIONS)
-def test_the_section_answers_and_says_where_it_is_shown(page, place, answer):
-    section = parsed(f"book/{page}.html").find(id=place).find_parent("section")
-    assert answer in " ".join(section.get_text().split())
-    assert section.select("a.reference.internal"), "an answer ends where it is measured or derived"
+@pytest.mark.parametrize("words", ["temperature", "repository", "kdutils.fit", "sharpness"])
+def test_excerpts_are_text_of_the_page(visit, words):
+    shown = excerpts(visit, words)
+    assert shown
+    for text in shown:
+        assert not re.search(r"Open issue|\.ipynb \.pdf|Print to PDF|Contents What you|minutes to read", text), text
+        assert not re.search(r"\\[(\[a-z]", text), f"a formula as it is typed: {text}"
+        assert not re.search(r"\s{3,}", text), "room that shows nothing"
+
+
+def test_a_part_of_a_page_has_an_excerpt_of_its_own(visit):
+    """Also where the address of the part begins with a number, which is no name in a style sheet."""
+    page = visit("search.html")
+    wait_until(page, "typeof Search === 'object' && Search._index")
+    text = "<article><p>Before.</p><section id='1-part'><h2>Part<a class='headerlink'>#</a></h2>It.</section></article>"
+    assert page.evaluate("text => Search.htmlToText(text, '#1-part')", text) == "PartIt."

@@ -6,8 +6,10 @@ The site is served as GitHub Pages does it: compressed, kept by the browser for 
 import time
 
 import pytest
+from PIL import Image
 
 from tests.pages import CHAPTERS, DESKTOP, PHONE, parsed, wait_for_mathematics
+from tools.serve_site import SITE
 
 FIRST_LOAD = 1_500_000  # bytes over the network with an empty cache
 NEXT_LOAD = 300_000  # when one chapter has been read before
@@ -45,7 +47,7 @@ class Tab:
         """Bring every picture into view; returns the bytes of those that had waited."""
         before = self.bytes
         # The still picture of a figure to play with is hidden, and came with the page.
-        for image in self.page.locator("article img:not(.kd-still)").all():
+        for image in self.page.locator("article img:not(.kd-still, .kd-still img)").all():
             image.evaluate("image => { const fold = image.closest('details'); if (fold) fold.open = true }")
             image.scroll_into_view_if_needed()
             image.evaluate("image => image.complete || new Promise(done => image.addEventListener('load', done))")
@@ -98,8 +100,16 @@ def test_pictures_below_the_first_wait_and_keep_their_place(chapter):
     assert all(image.get("loading") == "lazy" for image in files)
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_pictures_of_a_chapter_are_sharp_on_dense_screens(chapter):
+    for image in parsed(f"{chapter}.html").find("article").select("div.cell figure img"):
+        with Image.open(SITE / "book" / image["src"]) as picture:
+            assert picture.width >= 2 * int(image["width"]), image["alt"]
+        assert not image.get("style") and image.parent.name != "a"  # it has to shrink on a phone
+
+
 # Not the still pictures in whose place a figure to play with stands, once its script has come.
-HEIGHTS = """() => [...document.querySelectorAll('article img:not(.kd-still img)')].map(image => {
+HEIGHTS = """() => [...document.querySelectorAll('article img:not(.kd-still, .kd-still img)')].map(image => {
   const fold = image.closest('details');
   if (fold) fold.open = true;
   return image.offsetHeight;

@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _normal_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Drop stderr and widget views, join what one stream printed in pieces, and empty output metadata."""
+    """Drop stderr and widget views, join what one stream printed in pieces; of metadata keep how large a picture is."""
     kept: list[NotebookNode] = []
     for output in outputs:
         if output.output_type == "stream":
@@ -208,7 +208,7 @@ def _normal_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
                 continue
         elif "data" in output:
             output.data.pop("application/vnd.jupyter.widget-view+json", None)
-            output.metadata = NotebookNode()
+            output.metadata = NotebookNode({kind: how for kind, how in output.metadata.items() if kind in output.data})
         kept.append(output)
     return kept
 

@@ -11,8 +11,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 HEADINGS = ("verdict", "here", "correct?")  # of the columns whose cells are verdicts
-FOLDED = "tag_numbers"  # a cell with the tag `numbers`: the next figure draws what it prints
-CONCERNED = re.compile("<th[^>]*>(?:<p>)?(?:" + "|".join(map(re.escape, HEADINGS)) + f")<|{FOLDED}")
+# Cells whose output is folded, by their tag, and the line that stands for it.
+FOLDED = {"numbers": "The numbers of the next figure", "trials": "What was tried, row by row"}
+CONCERNED = re.compile(rf"<th[^>]*>(?:<p>)?(?:{'|'.join(map(re.escape, HEADINGS))})<|\btag_(?:{'|'.join(FOLDED)})\b")
 MEANINGS = {
     "yes": "good",
     "fewer errors": "good",
@@ -69,8 +70,9 @@ def mark(cell: Tag) -> None:
 
 def fold_numbers(body: Tag) -> None:
     """Fold the tables of the cells that are tagged for it."""
-    for output in body.select(f".{FOLDED} > .cell_output"):
-        details, summary = Tag(name="details", attrs={"class": ["folded-code", "numbers"]}), Tag(name="summary")
-        summary.string = "The numbers of the next figure"
-        output.wrap(details)
-        details.insert(0, summary)
+    for tag, line in FOLDED.items():
+        for output in body.select(f".tag_{tag} > .cell_output"):
+            details, summary = Tag(name="details", attrs={"class": ["folded-code", "numbers"]}), Tag(name="summary")
+            summary.string = line
+            output.wrap(details)
+            details.insert(0, summary)

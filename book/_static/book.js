@@ -30,6 +30,23 @@ document.addEventListener(
   true,
 );
 
+// Excerpts of the search are of the text of a page. Sphinx would take its buttons too, and formulas as they are typed.
+function textOf(page, anchor) {
+  const article = new DOMParser().parseFromString(page, "text/html").querySelector("article");
+  if (!article) return "";
+  article.querySelectorAll(".headerlink, .reading-time, button, script, style").forEach((part) => part.remove());
+  for (const formula of article.querySelectorAll(".math")) {
+    const typed = formula.textContent.replace(/\\[()[\]]/g, "");
+    formula.textContent = /[\\{}]/.test(typed) ? " … " : typed;
+  }
+  const found = anchor && article.querySelector(`[id="${CSS.escape(anchor.slice(1))}"]`);
+  return (found || article).textContent.replace(/\s+/g, " ");
+}
+// The script of the search comes after this one, and declares what it is called by with `const`.
+document.addEventListener("DOMContentLoaded", () => {
+  if (typeof Search !== "undefined") Search.htmlToText = textOf;
+});
+
 // Which tables do not fit, and which of them go on at the right: book.css says so at the table.
 function look(box) {
   const hidden = box.scrollWidth - box.clientWidth;

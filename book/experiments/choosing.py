@@ -423,13 +423,18 @@ def data() -> None:
     def student(seed, lr, count, model):
         places, loss, beside = some(seed, count), hard_loss, None
         if model != "labels":
-            if model == "teacher of all labels":
+            if model in ("teacher of all labels", "class mean"):
                 network = teacher("CNN", of(seed))
             else:
                 network = teacher_of_some(seed, count)
             if model == "teacher of these labels, all images":
                 places = torch.arange(len(everything))
             train_logits, beside = logits_of(network)
+            if model == "class mean":
+                temperature, labels = SOFT["temperature"], everything.labels
+                train_logits = class_means(
+                    train_logits, labels, temperature, flat=False
+                )
             loss = soft_loss(train_logits[places], **SOFT)
         train = everything[places]
         epochs = epochs_for(len(train))
@@ -441,6 +446,7 @@ def data() -> None:
             "teacher of all labels",
             "teacher of these labels",
             "teacher of these labels, all images",
+            "class mean",
         ):
             compare("data", student, **FEW, model=model, count=count)
         for seed in FEW_SEEDS:

@@ -1,14 +1,17 @@
-"""The three networks of the page to play with: chapter 4's, small enough to download.
+"""The four networks of the page to play with, small enough to download.
 
     python book/experiments/playground.py
 
 Takes chapter 4's stored teacher, trains its two students once, from seed 0, and stores
 the weights of a layer in 8 bits where that keeps the number of test errors, else in
-float32. So the page shows the counts of the networks as they were trained. About a
-minute on two CPU cores. What is there and fits together is not made again.
+float32. So the page shows the counts of the networks as they were trained. The smallest
+network of chapter 6 is copied as it is. About a minute on two CPU cores. What is there
+and fits together is not made again.
 
 Weights and playground.json go to book/_static/playground, from where the page loads
-them. playground_fallback.py draws the picture for readers without JavaScript.
+them. book/results/playground-logits.json has what PyTorch answers to the examples, for
+tests of the page's own code. playground_fallback.py draws the picture for readers
+without JavaScript.
 """
 
 import base64
@@ -41,6 +44,9 @@ from kdutils.results import ARCHITECTURES, write_atomically
 
 FOLDER = RESULTS.parent / "_static" / "playground"
 RECORD = FOLDER / "playground.json"
+LOGITS = RESULTS / "playground-logits.json"
+TEACHER = RESULTS / "mnist-teacher.safetensors"
+TINY = RESULTS / "hinton-2015-smallest.safetensors"
 
 # As chapter 4 chose them on validation. One seed, the first: not the best of several.
 SEED, EPOCHS = 0, 10
@@ -51,6 +57,7 @@ NAMES = {
     "teacher": "Teacher",
     "distilled": "Distilled student",
     "labels": "Label-trained student",
+    "tiny": "Tiny network",
 }
 DISAGREEMENTS = 6
 RULE = (
@@ -59,8 +66,11 @@ RULE = (
 )
 KINDS = {
     nn.Conv2d: "conv",
+    nn.BatchNorm2d: "norm",
     nn.ReLU: "relu",
     nn.MaxPool2d: "maxpool",
+    nn.AvgPool2d: "avgpool",
+    nn.AdaptiveAvgPool2d: "mean",
     nn.Flatten: "flatten",
     nn.Linear: "linear",
 }
@@ -72,16 +82,20 @@ def new_student() -> MLP:
     return MLP((128,))
 
 
-def trained(data: DigitData) -> dict[str, nn.Module]:
-    """The three networks in float32."""
-    teacher = load_model(RESULTS / "mnist-teacher.safetensors")
-    labels, distilled = new_student(), new_student()
-    config = TrainConfig(epochs=EPOCHS, lr=LABELS_LR, seed=SEED, device="cpu")
-    fit(labels, data.train, data.val, config)
-    config = TrainConfig(epochs=EPOCHS, lr=DISTILL_LR, seed=SEED, device="cpu")
-    weights = {"temperature": TEMPERATURE, "soft_weight": SOFT_WEIGHT}
-    distill(distilled, teacher, data.train, data.val, config, **weights)
-    return {"teacher": teacher, "distilled": distilled, "labels": labels}
+def trained(key: str, data: DigitData) -> nn.Module:
+    """One of the networks in float32: a stored one, or a student that learns now."""
+    if key in ("teacher", "tiny"):
+        return load_model({"teacher": TEACHER, "tiny": TINY}[key])
+    student = new_student()
+    lr = {"labels": LABELS_LR, "distilled": DISTILL_LR}[key]
+    config = TrainConfig(epochs=EPOCHS, lr=lr, seed=SEED, device="cpu")
+    if key == "labels":
+        fit(student, data.train, data.val, config)
+    else:
+        weights = {"temperature": TEMPERATURE, "soft_weight": SOFT_WEIGHT}
+        teacher = load_model(TEACHER)
+        distill(student, teacher, data.train, data.val, config, **weights)
+    return student
 
 
 def quantised(model: nn.Module, names: Collection[str]) -> dict[str, Tensor]:
@@ -143,14 +157,26 @@ def restored(network: dict) -> nn.Module:
 def layers(model: nn.Module) -> list[dict]:
     """What the page has to compute, in order; the names are those of the weights."""
     return [
-        {"kind": KINDS[type(layer)], "name": n} for n, layer in model.named_children()
+        {"kind": KINDS[type(layer)], "name": name, **details(layer)}
+        for name, layer in model.named_children()
     ]
+
+
+def details(layer: nn.Module) -> dict:
+    """What the weights of a layer do not tell."""
+    if isinstance(layer, nn.Conv2d):
+        return {"padding": layer.padding[0], "bias": layer.bias is not None}
+    if isinstance(layer, nn.BatchNorm2d):
+        return {"epsilon": layer.eps}
+    return {}
 
 
 def measured(key: str, model: nn.Module, data: DigitData) -> dict:
     """Store one network and describe it, with its errors before and after."""
-    content = smallest(model, data)
+    # The tiny one is small enough as it is: chapter 6's file, byte for byte.
+    content = TINY.read_bytes() if key == "tiny" else smallest(model, data)
     kinds = safetensors.torch.load(content)
+    float32 = {name: w.contiguous() for name, w in model.state_dict().items()}
     network = {
         "name": NAMES[key],
         "file": f"{key}.safetensors",
@@ -161,11 +187,15 @@ def measured(key: str, model: nn.Module, data: DigitData) -> dict:
         "parameters": count_parameters(model),
         "multiply_adds": count_multiply_adds(model),
         "bytes": len(content),
-        "float32_bytes": len(safetensors.torch.save(model.state_dict())),
+        "float32_bytes": len(safetensors.torch.save(float32)),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     write_atomically(FOLDER / network["file"], content)
-    for name, split in (("val_errors", data.val), ("test_errors", data.test)):
+    splits = {"val_errors": data.val, "test_errors": data.test}
+    if key == "tiny":  # chapter 6's last runs train on the validation images too
+        network["trained_on_examples"] = True
+        del splits["val_errors"]
+    for name, split in splits.items():
         network[name] = {
             "float32": count_errors(model, split),
             "stored": count_errors(restored(network), split),
@@ -199,31 +229,43 @@ def as_bytes(image: Tensor) -> bytes:
     return (image * 255).round().to(torch.uint8).numpy().tobytes()
 
 
-def is_complete() -> bool:
-    """Whether the record is there and describes the files beside it."""
-    if not RECORD.exists():
+def fits(network: dict) -> bool:
+    """Whether the file that the record describes is there."""
+    path = FOLDER / network["file"]
+    if not path.exists():
         return False
-    for network in load_results(RECORD)["networks"].values():
-        path = FOLDER / network["file"]
-        if not path.exists():
-            return False
-        if hashlib.sha256(path.read_bytes()).hexdigest() != network["sha256"]:
-            return False
-    return True
+    return hashlib.sha256(path.read_bytes()).hexdigest() == network["sha256"]
 
 
-def measure() -> None:
-    """Train, quantise, count, and write weights and record."""
+def example_logits(record: dict) -> dict[str, list[list[float]]]:
+    """What PyTorch answers to the examples, for each network."""
+    pixels = [[*base64.b64decode(e["pixels"])] for e in record["examples"]]
+    images = torch.tensor(pixels).float().div(255).reshape(-1, 1, 28, 28)
+    return {
+        key: [
+            [round(z, 5) for z in row]
+            for row in predict_logits(restored(network), images).tolist()
+        ]
+        for key, network in record["networks"].items()
+    }
+
+
+def measure(known: dict[str, dict]) -> None:
+    """Train, quantise, count, and write weights and record; take what is known."""
     data = load_dataset("mnist")
     FOLDER.mkdir(exist_ok=True)
-    networks = {k: measured(k, model, data) for k, model in trained(data).items()}
-    teacher = load_results(RESULTS / "mnist-teacher.json")["notes"]
+    networks = {}
+    for key in NAMES:
+        networks[key] = known.get(key) or measured(key, trained(key, data), data)
+    teacher = load_results(TEACHER.with_suffix(".json"))["notes"]
+    tiny = load_results(TINY.with_suffix(".json"))["notes"]["run"]
     record = {
         "networks": networks,
         "test_images": len(data.test),
         "settings": {
             "teacher_seed": teacher["seed"],
             "student_seed": SEED,
+            "tiny_seed": tiny["seed"],
             "epochs": EPOCHS,
             "labels_lr": LABELS_LR,
             "distill_lr": DISTILL_LR,
@@ -235,12 +277,15 @@ def measure() -> None:
         "environment": environment(),
     }
     save_results(RECORD, record)
+    save_results(LOGITS, example_logits(record))
 
 
 def main() -> None:
     """Make what is missing."""
-    if not is_complete():
-        measure()
+    found = load_results(RECORD)["networks"] if RECORD.exists() else {}
+    known = {key: network for key, network in found.items() if fits(network)}
+    if known.keys() != NAMES.keys():
+        measure(known)
     for key, network in load_results(RECORD)["networks"].items():
         print(f"{key}: {network['bytes']:,} bytes, errors {network['test_errors']}")
 

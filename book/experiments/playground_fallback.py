@@ -13,6 +13,8 @@ import io
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from playground import FOLDER, RECORD, restored
 from runlog import RESULTS
 from torch import Tensor
@@ -22,7 +24,7 @@ from kdutils.results import write_atomically
 
 PICTURE = FOLDER / "fallback.png"
 TABLE = RESULTS / "playground.md"
-COLOURS = plots.MEANING
+COLOURS = plots.MEANING | {"tiny": plots.PURPLE}
 
 
 def example_and_logits(record: dict) -> tuple[dict, Tensor, dict[str, Tensor]]:
@@ -42,34 +44,70 @@ def picture(record: dict) -> bytes:
     """What the page shows, for one digit and two temperatures, drawn beforehand."""
     plots.use_book_style()
     _, image, logits = example_and_logits(record)
-    temperatures = (1.0, record["settings"]["temperature"])
-    figure = plt.figure(figsize=(7.2, 5.2))
-    # The digit on top, then a column for each network, a row for each temperature.
-    grid = figure.add_gridspec(3, 3, height_ratios=(0.9, 1, 1))
-    digit = figure.add_subplot(grid[0, 1])
-    digit.imshow(image[0, 0], vmin=0, vmax=1)
-    digit.axis("off")
-    digit.set_title("what the networks see")
-    for column, (key, network) in enumerate(record["networks"].items()):
-        errors = network["test_errors"]["stored"]
-        for row, temperature in enumerate(temperatures, start=1):
-            axis = figure.add_subplot(grid[row, column])
-            shares = soften(logits[key], temperature)
-            title = f"T = {temperature:g}"
-            if row == 1:
-                title = (
-                    f"{network['name']}: {int(logits[key].argmax())}\n"
-                    f"{network['bytes']:,} bytes\n"
-                    f"{errors} errors of {record['test_images']:,}\n{title}"
-                )
-            plots.plot_probabilities(axis, shares, colour=COLOURS[key])
-            axis.set_title(title, fontsize=9)
-            axis.set(xlabel="", ylabel="probability" if column == 0 else "")
-            axis.tick_params(labelsize=8)
+    figure, axes = plt.subplot_mosaic(
+        [["digit", "first", "second"], ["key", "first", "second"]],
+        figsize=(7.2, 5.0),
+        width_ratios=(0.85, 1, 1),
+        height_ratios=(0.7, 1),
+    )
+    axes["digit"].imshow(image[0, 0], vmin=0, vmax=1)
+    axes["digit"].axis("off")
+    axes["digit"].set_title("what the networks see", fontsize=9)
+    for name, temperature in (
+        ("first", 1.0),
+        ("second", record["settings"]["temperature"]),
+    ):
+        shares = {key: soften(z, temperature) for key, z in logits.items()}
+        bars = groups_of_bars(axes[name], shares)
+        axes[name].set_title(f"soft targets at T = {temperature:g}", fontsize=9)
+    axes["key"].axis("off")
+    axes["key"].legend(
+        bars,
+        [facts(record, key, logits[key]) for key in logits],
+        loc="upper left",
+        borderaxespad=0,
+        fontsize=8.5,
+        labelspacing=0.9,
+        handlelength=1,
+    )
     content = io.BytesIO()
     figure.savefig(content, dpi=150, metadata={"Software": None})
     plt.close(figure)
     return content.getvalue()
+
+
+def groups_of_bars(axis: Axes, shares: dict[str, Tensor]) -> list[BarContainer]:
+    """A group for each digit, from the top, with a bar for each network."""
+    thickness = 0.8 / len(shares)
+    digits = np.arange(10)
+    axis.set(yticks=digits, ylim=(9.6, -0.6), xlim=(0, 1), xlabel="probability")
+    axis.grid(visible=False, axis="y")
+    return [
+        axis.barh(
+            digits + thickness * (place - (len(shares) - 1) / 2),
+            share,
+            height=thickness,
+            color=COLOURS[key],
+        )
+        for place, (key, share) in enumerate(shares.items())
+    ]
+
+
+def facts(record: dict, key: str, logits: Tensor) -> str:
+    """A network in the picture's key."""
+    network = record["networks"][key]
+    return (
+        f"{network['name']}: {int(logits.argmax())}\n"
+        f"{network['parameters']:,} parameters,\n"
+        f"{network['test_errors']['stored']} errors of {record['test_images']:,}"
+    )
+
+
+def percent(share: float) -> str:
+    """As the page writes it: a softmax reaches neither 0 nor 1."""
+    if share >= 0.9995:
+        return ">\u00a099.9\u00a0%"
+    return "<\u00a00.1\u00a0%" if share < 0.0005 else f"{100 * share:.1f}\u00a0%"
 
 
 def table(record: dict) -> str:
@@ -89,9 +127,7 @@ def table(record: dict) -> str:
             shares = soften(logits[key], temperature)
             best = shares.topk(2)
             pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            says[key] = ", ".join(
-                f"{digit}:\u00a0{100 * share:.1f}\u00a0%" for digit, share in pairs
-            )
+            says[key] = ", ".join(f"{n}:\u00a0{percent(share)}" for n, share in pairs)
         return says
 
     def in_8_bits() -> dict[str, str]:
@@ -110,7 +146,7 @@ def table(record: dict) -> str:
     label = dict.fromkeys(networks, str(example["label"]))
     lines = [
         row("measured", of("name")),
-        "| :-- | --: | --: | --: |",
+        f"| :-- |{' --: |' * len(networks)}",
         row("parameters", of("parameters")),
         row("multiply–adds per image", of("multiply_adds")),
         row("bytes, float32", of("float32_bytes")),

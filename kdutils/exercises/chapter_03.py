@@ -1,4 +1,4 @@
-"""Chapter 3: the KL loss, its factor T², its direction."""
+"""Chapter 3: the KL loss, its factor T², its direction, its limit."""
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,7 @@ def soft_loss(answer: object) -> str | None:
         'The value is C times too small: the default reduction, "mean", also divides by the number of classes. '
         "Which reduction divides by the number of examples alone?": of(lambda q, p, s, t, T: kl(q, p) / q.shape[-1]),
         "The value is C · T² times too small: two things are missing. Look at the reduction (trap 4), and at what "
-        "stands in front of KL (section 3).": lambda s, t, T: kl(*pair(s, t, T)) / s.shape[-1],
+        "stands in front of KL (section 4).": lambda s, t, T: kl(*pair(s, t, T)) / s.shape[-1],
         "This is the sum over the examples, N times too large. With it the loss would depend on the batch size: "
         "which reduction gives the mean over the examples?": of(lambda q, p, s, t, T: kl(q, p) * len(q)),
         "This is KL(Q ‖ P), the reverse direction. PyTorch takes the network's output first: who is the network "
@@ -61,7 +61,7 @@ def soft_loss(answer: object) -> str | None:
         "The loss is divided by T² instead of multiplied. The gradient already falls as 1/T²; which factor undoes "
         "that?": lambda s, t, T: kl(*pair(s, t, T)) / T**2,
         "The factor is T where it should be T². Softening costs one 1/T by the chain rule; where does the second one "
-        "come from, in section 3?": lambda s, t, T: T * kl(*pair(s, t, T)),
+        "come from, in section 4?": lambda s, t, T: T * kl(*pair(s, t, T)),
     }
     cases = [
         (logits(5, 4), logits(5, 4, seed=1), 3.0),
@@ -196,4 +196,42 @@ def reverse_gradient(answer: object) -> str | None:
     return compare(answer, cases, right, wrong)
 
 
-EXERCISES = (soft_loss, weights_for_mean, when_used, push_on_difference, reverse_gradient)
+def limit_loss(answer: object) -> str | None:
+    """3.6: what T² · KL becomes at an infinite temperature, for logits of any mean."""
+
+    def difference(s: Tensor, t: Tensor) -> Tensor:
+        return s - t - (s - t).mean(-1, keepdim=True)
+
+    def half_square(d: Tensor) -> Tensor:
+        return d.square().sum(-1) / 2
+
+    def right(s: Tensor, t: Tensor) -> Tensor:
+        return half_square(difference(s, t)).mean() / s.shape[-1]
+
+    wrong = {
+        "This changes when a constant is added to all logits of the student, and KL does not: (3.18) holds for logits "
+        "with mean zero in each example.": lambda s, t: half_square(s - t).mean() / s.shape[-1],
+        "This is the mean squared difference of the logits. Two things are missing: the mean zero that (3.18) asks "
+        "for, and a factor.": lambda s, t: (s - t).square().mean(),
+        "The value is twice too large: its gradient would be 2 (s − t)/C. Which factor makes it (s − t)/C?": (
+            lambda s, t: 2 * right(s, t)
+        ),
+        "The value is C times too large: the gradient at a high temperature is (s − t)/C, equation (3.18).": (
+            lambda s, t: right(s, t) * s.shape[-1]
+        ),
+        "This is the sum over the examples, N times too large. Asked for is their mean.": lambda s, t: (
+            right(s, t) * len(s)
+        ),
+        "The mean over the batch is subtracted. A softmax does not see a constant within one example: along which "
+        "dimension do its classes lie?": (
+            lambda s, t: half_square(s - t - (s - t).mean(0, keepdim=True)).mean() / s.shape[-1]
+        ),
+        "This is the gradient, one number for each logit. Asked for is the loss that has it: one number.": (
+            lambda s, t: difference(s, t) / s.shape[-1]
+        ),
+    }
+    cases = [(logits(n, c, seed=seed) + 1.5, logits(n, c, seed=seed + 1)) for n, c, seed in ((5, 4, 0), (3, 10, 2))]
+    return compare(answer, cases, right, wrong)
+
+
+EXERCISES = (soft_loss, weights_for_mean, when_used, push_on_difference, reverse_gradient, limit_loss)

@@ -26,6 +26,10 @@ def log_ratio(s, t, T):
     return log(s, T) - log(t, T)
 
 
+def centred(s, t, dim=-1):
+    return s - t - (s - t).mean(dim, keepdim=True)
+
+
 WRONG = {
     "03-1": [
         (lambda s, t, T: kl_div(log(s, T), soft(t, T)), "T² times too small"),
@@ -100,5 +104,14 @@ WRONG = {
             ),
             "a factor T too many",
         ),
+    ],
+    "03-6": [
+        (lambda s, t: (s - t).square().sum(-1).mean() / (2 * s.shape[-1]), "when a constant is added"),
+        (lambda s, t: F.mse_loss(s, t), "Two things are missing"),
+        (lambda s, t: centred(s, t).square().mean(), "twice too large"),
+        (lambda s, t: centred(s, t).square().sum(-1).mean() / 2, "C times too large"),
+        (lambda s, t: centred(s, t).square().sum() / (2 * s.shape[-1]), "N times too large"),
+        (lambda s, t: centred(s, t, 0).square().mean() / 2, "The mean over the batch is subtracted"),
+        (lambda s, t: centred(s, t) / s.shape[-1], "This is the gradient"),
     ],
 }

@@ -22,14 +22,14 @@ function fill(node, attributes, children) {
 }
 
 /**
- * Put what `build(data)` returns in the place of the still picture, for every figure of this kind.
+ * Put what `build(data, root)` returns in the place of the still picture, for every figure of this kind.
  * A notebook may show one output twice, and each script of a page looks at all figures: those done are marked.
  * The still picture stays in the page, hidden: on paper it comes back, since there nothing can be moved.
  */
 export function setUp(kind, build) {
   for (const root of document.querySelectorAll(`.kd-play[data-figure="${kind}"]:not([data-ready])`)) {
     const data = JSON.parse(root.querySelector('script[type="application/json"]').textContent);
-    const figure = build(data); // where this fails, the still picture stays
+    const figure = build(data, root); // where this fails, the still picture stays
     root.dataset.ready = '';
     root.append(figure);
   }

@@ -15,13 +15,14 @@ const EMPTY = { example: null, strokes: [] };
 
 /**
  * Makes `canvas` a sheet, and `marker` the sign that shows where the keyboard's pen is. `changed()` is called whenever
- * the drawing has changed, `say(text)` when a listener should hear something.
+ * the drawing has changed, `say(text)` when a listener should hear something. `offered` is an image of 784 grey levels
+ * that lies on the sheet until the reader draws.
  *
  * For a screen reader the sheet is a slider of two dimensions: so it hands the arrows on, and reads the pen's place.
  * With the role "application", Orca does neither.
  */
-export function makePaper(canvas, marker, { changed, say }) {
-  const past = [EMPTY]; // every drawing so far; the last is on the sheet
+export function makePaper(canvas, marker, { changed, say, offered }) {
+  const past = [EMPTY, { example: offered, strokes: [], offered: true }]; // every drawing; the last is on the sheet
   const pen = { x: SIZE / 2, y: SIZE / 4, down: false };
   const reader = sheet(SIZE);
   let stroke = null; // the points of the stroke that is being drawn
@@ -37,7 +38,8 @@ export function makePaper(canvas, marker, { changed, say }) {
 
   function begin(point) {
     stroke = [point];
-    put({ ...current(), strokes: [...current().strokes, stroke] });
+    if (current().offered) past.splice(0, past.length, EMPTY);
+    put({ example: current().example, strokes: [...current().strokes, stroke] });
   }
 
   function extend(point) {
@@ -87,6 +89,16 @@ export function makePaper(canvas, marker, { changed, say }) {
     show(example) {
       lift();
       put({ example, strokes: [] });
+    },
+    /** Puts strokes on the sheet in place of the drawing. Of a series of drawings only the last can be undone. */
+    draw(strokes, series = null) {
+      lift();
+      if (series && current().series === series) past.pop();
+      put({ example: null, strokes, series });
+    },
+    /** Whether the reader has still to begin: the sheet is empty, or has what lay on it. */
+    isWaiting() {
+      return isEmpty(current()) || Boolean(current().offered);
     },
     /** What the networks get: 784 grey levels, or null for an empty sheet. An untouched example stays as it is. */
     pixels() {

@@ -1,10 +1,11 @@
-// The page to play with: fetches the three networks, asks them about each drawing, and shows what they answer.
+// The page to play with: fetches the networks, asks them about each drawing, and shows what they answer.
 
 import { makeNetwork } from './network.js';
-import { fillTable } from './answers.js';
+import { best, showNetworks, verdict } from './answers.js';
 import { digitPicture, element } from './figure.js';
 import { makePaper, paintImage } from './paper.js';
 import { percent, soften } from './probability.js';
+import { closingFour, eight } from './strokes.js';
 
 const FOLDER = new URL('../playground/', import.meta.url);
 const TEMPERATURES = [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20];
@@ -29,7 +30,7 @@ function downloadNetwork(key, { file, layers, ...facts }) {
 
 async function load() {
   find('retry').hidden = true;
-  find('status').textContent = 'Downloading the three networks …';
+  find('status').textContent = 'Downloading the networks …';
   let record, networks;
   try {
     record = await download('playground.json', buffer => JSON.parse(new TextDecoder().decode(buffer)));
@@ -47,7 +48,9 @@ async function load() {
 }
 
 function start(record, networks) {
-  const table = fillTable(find('table'), networks, record.test_images);
+  const names = ['table', 'verdict', 'title', 'chart', 'numbers', 'facts'];
+  const places = Object.fromEntries(names.map(name => [name, find(name)]));
+  const shown = showNetworks(places, networks, record.test_images);
   const preview = find('preview').getContext('2d');
   let scheduled = 0;
   let afterPause = 0;
@@ -64,54 +67,86 @@ function start(record, networks) {
       answer();
     });
     clearTimeout(afterPause);
-    afterPause = setTimeout(paused, PAUSE);
+    afterPause = setTimeout(() => {
+      speak();
+      measure();
+    }, PAUSE);
   }
 
   function answer() {
     const pixels = paper.pixels();
     paintImage(preview, pixels ?? []);
     for (const network of networks) network.logits = pixels && network.answer(pixels);
-    const examples = record.examples.filter(({ grey }) => grey === pixels);
-    source = examples.map(e => `Validation image ${e.validation_index}, labelled ${e.label}.`).join('');
+    source = record.examples.filter(({ grey }) => grey === pixels).map(sourceOf).join('');
     find('source').textContent = source;
-    table.showAnswers();
+    find('hint').hidden = !paper.isWaiting();
+    shown.showAnswers();
     showTemperature();
   }
 
-  async function paused() {
+  function sourceOf({ validation_index: place, label }) {
+    const learners = networks.filter(network => network.trained_on_examples).map(({ name }) => name.toLowerCase());
+    return [`Validation image ${place}, labelled ${label}.`, ...learners.map(name => `The ${name} was trained on it.`)]
+      .join(' ');
+  }
+
+  function speak() {
+    if (!networks.every(({ logits }) => logits)) return;
+    say([source, verdict(networks), ...networks.map(({ name, logits }) =>
+      `${name}: ${best(logits)}, ${percent(soften(logits)[best(logits)])}.`)].join(' '));
+  }
+
+  async function measure() {
     const pixels = paper.pixels();
     if (!pixels) return;
-    say([source, ...networks.map(({ name, logits }) => {
-      const best = logits.indexOf(Math.max(...logits));
-      return `${name}: ${best}, ${percent(soften(logits)[best])}.`;
-    })].join(' '));
     const token = afterPause; // a change in the meantime makes another one, and this measurement stops
     const times = await timesOf(networks.map(({ answer: run }) => () => run(pixels)), () => token === afterPause);
     if (!times) return;
     networks.forEach((network, i) => { network.milliseconds = times[i]; });
-    table.showTimes();
+    shown.showTimes();
   }
 
   function showTemperature() {
     const temperature = TEMPERATURES[find('temperature').value];
     find('temperature').setAttribute('aria-valuetext', `T = ${temperature}`);
     find('temperature-value').textContent = `T = ${temperature}`;
-    table.showSoftTargets(temperature);
+    shown.showSoftTargets(temperature);
   }
 
-  const paper = makePaper(find('canvas'), find('pen'), { changed, say });
+  for (const example of record.examples)
+    example.grey = Float32Array.from(atob(example.pixels), letter => letter.charCodeAt(0) / 255);
+  const offered = record.examples.find(example => example.students_disagree).grey;
+  const paper = makePaper(find('canvas'), find('pen'), { changed, say, offered });
   find('undo').addEventListener('click', paper.undo);
   find('clear').addEventListener('click', paper.clear);
   for (const example of record.examples) {
-    example.grey = Float32Array.from(atob(example.pixels), letter => letter.charCodeAt(0) / 255);
     const group = find(example.students_disagree ? 'disagreements' : 'examples');
     group.append(exampleButton(example, () => paper.show(example.grey)));
   }
+  offerDrawings(paper);
   const taught = TEMPERATURES.indexOf(record.settings.temperature);
   find('temperature').max = TEMPERATURES.length - 1;
   find('temperature').value = taught;
   find('temperature').addEventListener('input', showTemperature);
   answer();
+  afterPause = setTimeout(measure, PAUSE); // nobody has drawn yet, so nothing is said
+}
+
+/** What the page draws by itself: a 4 that becomes a 9, and one 8 in three places and sizes. */
+function offerDrawings(paper) {
+  const slider = find('close');
+  const show = () => {
+    const text = `${slider.value} % closed`;
+    slider.setAttribute('aria-valuetext', text);
+    find('close-value').textContent = text;
+  };
+  slider.addEventListener('input', () => {
+    show();
+    paper.draw(closingFour(slider.value / 100), 'closing');
+  });
+  show();
+  const eights = { eight: { size: 0.5 }, corner: { size: 0.5, x: 60, y: 70 }, small: { size: 0.15 } };
+  for (const [name, how] of Object.entries(eights)) find(name).addEventListener('click', () => paper.draw(eight(how)));
 }
 
 function exampleButton({ pixels, label, validation_index: place }, show) {

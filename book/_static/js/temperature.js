@@ -4,6 +4,7 @@ import {
   TEMPERATURES,
 } from './figure.js';
 import { entropy, percent, soften } from './probability.js';
+import { linkButton, numbersIn, settingSent, within } from './setting.js';
 
 /** What the figure says about one answer at one temperature. */
 export function describe(logits, label, temperature) {
@@ -20,7 +21,19 @@ export function describe(logits, label, temperature) {
   };
 }
 
+/** The setting that a text holds: temperature and which of the images; null where it holds none. */
+export function read(text, images) {
+  const [temperature, image, ...more] = numbersIn(text.split('_'));
+  const good = within(0.25, 100)(temperature) && Number.isInteger(image) && within(0, images - 1)(image) && !more.length;
+  return good ? { temperature, image } : null;
+}
+
 const TOP = 18, BASE = 168, COLUMN = 34;
+
+/** Where the number of a bar stands: above the bar, and above the mark of T = 1 where that would lie on the number. */
+export function numberAt(bar, mark) {
+  return (bar - 16 < mark && mark < bar ? mark : bar) - 4;
+}
 
 function bars(target, plain, label) {
   const width = COLUMN * Math.max(10, target.length);
@@ -30,7 +43,8 @@ function bars(target, plain, label) {
     i === label ? drawing('rect', { class: 'kd-label', x: 3, y: TOP, width: 28, height: BASE - TOP }) : '',
     drawing('rect', { class: 'kd-bar', x: 6, y: BASE - height(share), width: 22, height: height(share) }),
     drawing('path', { class: 'kd-mark', d: `M3 ${BASE - height(plain[i])}h28` }),
-    drawing('text', { class: 'kd-value', x: 17, y: BASE - height(share) - 4 }, share >= 0.005 ? (100 * share).toFixed(0) : ''),
+    drawing('text', { class: 'kd-value', x: 17, y: numberAt(BASE - height(share), BASE - height(plain[i])) },
+      share >= 0.005 ? (100 * share).toFixed(0) : ''),
     drawing('text', { x: 17, y: BASE + 16 }, String(i)),
   ));
   return drawing(
@@ -39,8 +53,9 @@ function bars(target, plain, label) {
   );
 }
 
-function build({ digits, start }) {
-  let digit = digits[0], temperature = temperatureAt(positionOf(start));
+function build({ digits, start }, root) {
+  const sent = read(settingSent(root), digits.length);
+  let image = sent?.image ?? 0, temperature = sent?.temperature ?? start;
   const chart = element('div', { class: 'kd-chart' });
   const picture = element('div', { class: 'kd-picture' });
   const meter = element('div', { class: 'kd-meter', 'aria-hidden': 'true' }, element('span'));
@@ -48,7 +63,8 @@ function build({ digits, start }) {
   const table = element('tbody');
   const spoken = announcer();
 
-  function update() {
+  function update(aloud = true) {
+    const digit = digits[image];
     const { target, nats, sentence: text } = describe(digit.logits, digit.label, temperature);
     const plain = soften(digit.logits);
     chart.replaceChildren(bars(target, plain, digit.label));
@@ -62,19 +78,20 @@ function build({ digits, start }) {
       element('td', {}, percent(plain[i])),
       element('td', {}, percent(share)),
     )));
-    spoken.say(`${digit.name}. ${text}`);
+    if (aloud) spoken.say(`${digit.name}. ${text}`);
   }
 
   const which = choice({
-    legend: 'Which image?', kind: 'kd-digits', start: 0,
+    legend: 'Which image?', kind: 'kd-digits', start: image,
     options: digits.map((one, i) => [i, digitPicture(one.pixels, 40), one.name]),
-    changed: i => { digit = digits[i]; update(); },
+    changed: i => { image = i; update(); },
   });
   const heat = slider({
-    label: 'Temperature', ...TEMPERATURES, start: positionOf(start), read: temperatureAt, show: showTemperature,
+    label: 'Temperature', ...TEMPERATURES, start: positionOf(temperature), read: temperatureAt, show: showTemperature,
     changed: value => { temperature = value; update(); },
   });
-  update();
+  temperature = heat.set(positionOf(temperature)); // one that the slider has
+  update(false); // nothing is said unasked
   return element(
     'div', { class: 'kd-figure', role: 'group', 'aria-label': 'Temperature, to play with' },
     which, heat.node,
@@ -83,7 +100,7 @@ function build({ digits, start }) {
       element('span', { class: 'kd-swatch kd-bar' }), 'soft target at this T, in % ',
       element('span', { class: 'kd-swatch kd-mark' }), 'at T = 1 ',
       element('span', { class: 'kd-swatch kd-label' }), 'hard label'),
-    element('div', { class: 'kd-entropy' }, element('span', {}, `entropy, from 0 to log ${digit.logits.length}`), meter),
+    element('div', { class: 'kd-entropy' }, element('span', {}, `entropy, from 0 to log ${digits[0].logits.length}`), meter),
     sentence, spoken.node,
     element('details', {}, element('summary', {}, 'The numbers'), element(
       'table', {},
@@ -91,6 +108,7 @@ function build({ digits, start }) {
         name => element('th', { scope: 'col' }, name)))),
       table,
     )),
+    linkButton(root, () => `${temperature}_${image}`),
   );
 }
 

@@ -169,9 +169,9 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
             gather_set_up(article)
             number_figures(article, name)
             open_with_picture(article)
+            size_images(article, path.parent)
             share_opening_picture(soup, path, site)
             point_at_lasting_ids(article)
-            size_images(article, path.parent)
             wrap_tables(article)
             mark_chinese(article)
             if name in app.env.found_docs:

@@ -1,6 +1,7 @@
 """What several tests stand on, and a loud notice of what was left out because the machine lacks something."""
 
 import functools
+import importlib
 import os
 import re
 import shutil
@@ -46,6 +47,14 @@ def mixed_model() -> nn.Module:
     model.train()
     model[2].eval()
     return model
+
+
+@pytest.fixture(scope="session")
+def extension():
+    """Modules of the book's own extension of Sphinx, by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "book" / "_ext")
+        yield importlib.import_module
 
 
 # --- what a machine may lack: a fixture for each entry of the list in tools/needs.py ------------------------------

@@ -1,7 +1,6 @@
 """What a page tells browsers, search engines and readers: its policy, its description, its way on, its length."""
 
 import http.server
-import importlib
 import json
 import re
 import threading
@@ -24,13 +23,6 @@ ROOT = SITE.parents[1]
 COVER = PUBLISHED + "_static/mnist-result.png"
 
 pytestmark = [pytest.mark.site, pytest.mark.slow, pytest.mark.usefixtures("built")]
-
-
-@pytest.fixture
-def extension(monkeypatch):
-    """Modules of the book's own extension, by name."""
-    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    return importlib.import_module
 
 
 # --- the policy --------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ And the words for teacher, labels and what is distilled have one colour, in the 
 """
 
 import colorsys
-import importlib.util
 import re
 
 import pytest
@@ -84,16 +83,8 @@ def colours_of_words(scheme: str) -> dict[str, str]:
     return dict(re.findall(rule, css, re.MULTILINE))
 
 
-@pytest.fixture(scope="module")
-def meaning():
-    spec = importlib.util.spec_from_file_location("meaning", ROOT / "book" / "_ext" / "meaning.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_words_have_the_colours_of_the_figures(meaning):
-    names = set(meaning.MEANINGS.values())
+def test_words_have_the_colours_of_the_figures(extension):
+    names = set(extension("meaning").MEANINGS.values())
     assert colours_of_words("light") == {name: plots.MEANING[name] for name in names}
     dark = colours_of_words("dark")
     assert set(dark) == names
@@ -130,10 +121,10 @@ def test_figures_to_play_with_have_them_too():
         ("<section><h2>In the FAQ</h2><p>A teacher</p></section>", "In the FAQA teacher"),
     ],
 )
-def test_which_words_are_marked(meaning, before, after):
+def test_which_words_are_marked(extension, before, after):
     body = BeautifulSoup(before, "html.parser")
     text = body.get_text()
-    meaning.underline_meanings(body)
+    extension("meaning").underline_meanings(body)
     assert body.get_text() == text
     for mark in body.select(".means"):
         mark.string = f"[{mark.string}]"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kdutils import distillation_loss, kd_loss, play, reverse_kd_loss
-from tests.pages import CHAPTERS, ORIGINALS, wait_until
+from tests.pages import CHAPTERS, ORIGINALS, tab_to, wait_until
 from tests.test_lessons import in_node
 from tools.serve_site import SITE
 
@@ -78,15 +78,6 @@ def open_(request, browser):
     for context in contexts:
         context.close()
     assert not wrong, "\n".join(wrong)
-
-
-def tab_to(page, selector: str) -> None:
-    """Press Tab until the element has the focus, as somebody without a mouse does."""
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
-            return
-    pytest.fail(f"Tab never reaches {selector}")
 
 
 def soft(logits: list[float], temperature: float) -> torch.Tensor:

@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from kdutils.exercises import EXERCISES, check
-from tests.pages import CHAPTERS, PHONE, parsed
+from tests.pages import CHAPTERS, PHONE, parsed, tab_to
 from tests.test_access import STANDARD, report
 from tests.test_predict import predict
 from tools.serve_site import ROOT
@@ -56,15 +56,6 @@ def test_exercises_say_on_the_page_what_check_says(capsys):
 
 
 # --- in a browser ------------------------------------------------------------------------------------------------
-
-
-def tab_to(page, selector: str) -> None:
-    """Press Tab until the element has the focus, as somebody without a mouse does."""
-    for _ in range(400):
-        page.keyboard.press("Tab")
-        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
-            return
-    pytest.fail(f"Tab never reaches {selector}")
 
 
 def test_a_guess_is_compared_with_the_result_by_keyboard_alone(visit):

@@ -1,23 +1,13 @@
 """Tables of results: no table is cut on a phone so that its message is lost, and verdicts are told in three ways."""
 
-import importlib.util
-
 import pytest
 from bs4 import BeautifulSoup
 
-from tests.pages import DESKTOP, PAGES, PHONE, ROOT
+from tests.pages import DESKTOP, PAGES, PHONE
 
 MEANINGS = {"yes": "good", "fewer errors": "good", "cannot tell": "open", "no": "bad", "more errors": "bad"}
 
 pytestmark = [pytest.mark.site, pytest.mark.slow, pytest.mark.usefixtures("built")]
-
-
-@pytest.fixture(scope="module")
-def extension():
-    spec = importlib.util.spec_from_file_location("result_tables", ROOT / "book" / "_ext" / "result_tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 # --- the extension -----------------------------------------------------------------------------------------------
@@ -32,7 +22,7 @@ def table_of(heading: str, *words: str) -> BeautifulSoup:
 @pytest.mark.parametrize("heading", ["verdict", "here", "correct?"])
 def test_verdicts_are_marked_by_their_meaning(extension, heading):
     body = table_of(heading, *MEANINGS, "an answer nobody thought of", "")
-    extension.show_verdicts(body)
+    extension("result_tables").show_verdicts(body)
     assert {chip.string: chip["class"][1] for chip in body.select(".verdict")} == MEANINGS
     assert [cell.get_text() for cell in body.select("td.has-verdict")][-2:] == ["an answer nobody thought of", ""]
     assert {cell["data-label"] for cell in body.select("td.has-verdict")} == {heading}
@@ -42,7 +32,7 @@ def test_verdicts_are_marked_by_their_meaning(extension, heading):
 def test_other_tables_stay_as_they_are(extension):
     body = table_of("gradient finite?", "yes", "no")
     before = str(body)
-    extension.show_verdicts(body)
+    extension("result_tables").show_verdicts(body)
     assert str(body) == before
 
 
@@ -52,7 +42,7 @@ def test_the_numbers_behind_a_figure_are_folded(extension):
         '<div class="cell"><div class="cell_output">2.5</div></div>',
         "html.parser",
     )
-    extension.fold_numbers(body)
+    extension("result_tables").fold_numbers(body)
     assert [details.select_one(".cell_output").string for details in body.select("details")] == ["1.5"]
 
 
